@@ -1,0 +1,123 @@
+// Dims: a short list of 64-bit integers, inline up to five. Shapes count elements per axis,
+// strides count elements (not bytes) between neighbours along an axis.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace mica {
+
+class Dims {
+ public:
+  static constexpr uint32_t kInline = 5;
+
+  Dims() = default;
+  Dims(std::initializer_list<int64_t> values) { assign(values.begin(), values.size()); }
+  Dims(std::span<const int64_t> values) { assign(values.data(), values.size()); }
+  Dims(const std::vector<int64_t>& values) { assign(values.data(), values.size()); }
+  Dims(size_t count, int64_t value) {
+    resize(count);
+    for (auto& v : *this) v = value;
+  }
+  Dims(const Dims& other) { assign(other.data(), other.size_); }
+  Dims(Dims&& other) noexcept { take(other); }
+  Dims& operator=(const Dims& other) {
+    if (this != &other) assign(other.data(), other.size_);
+    return *this;
+  }
+  Dims& operator=(Dims&& other) noexcept {
+    if (this != &other) {
+      free_heap();
+      take(other);
+    }
+    return *this;
+  }
+  ~Dims() { free_heap(); }
+
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  int64_t* data() { return capacity_ == kInline ? inline_ : heap_; }
+  const int64_t* data() const { return capacity_ == kInline ? inline_ : heap_; }
+  int64_t* begin() { return data(); }
+  int64_t* end() { return data() + size_; }
+  const int64_t* begin() const { return data(); }
+  const int64_t* end() const { return data() + size_; }
+  int64_t& operator[](size_t i) { return data()[i]; }
+  int64_t operator[](size_t i) const { return data()[i]; }
+  int64_t& back() { return data()[size_ - 1]; }
+  int64_t back() const { return data()[size_ - 1]; }
+
+  void clear() { size_ = 0; }
+  void push_back(int64_t value);
+  void insert(size_t at, int64_t value);
+  void erase(size_t at);
+  void resize(size_t count);  // new elements are zero
+  operator std::span<const int64_t>() const { return {data(), size_}; }
+
+  friend bool operator==(const Dims& a, const Dims& b) {
+    return a.size_ == b.size_ && std::memcmp(a.data(), b.data(), a.size_ * sizeof(int64_t)) == 0;
+  }
+
+ private:
+  void assign(const int64_t* values, size_t count) {
+    reserve(count);
+    std::memcpy(data(), values, count * sizeof(int64_t));
+    size_ = static_cast<uint32_t>(count);
+  }
+  void take(Dims& other) {
+    size_ = other.size_;
+    capacity_ = other.capacity_;
+    std::memcpy(inline_, other.inline_, sizeof(inline_));  // the heap pointer lies in the union
+    other.size_ = 0;
+    other.capacity_ = kInline;
+  }
+  void reserve(size_t count) {
+    if (count > capacity_) grow(count);
+  }
+  void grow(size_t count);
+  void free_heap() {
+    if (capacity_ != kInline) delete[] heap_;
+  }
+
+  uint32_t size_ = 0;
+  uint32_t capacity_ = kInline;
+  union {
+    int64_t inline_[kInline];
+    int64_t* heap_;
+  };
+};
+
+using Shape = Dims;
+using Strides = Dims;
+
+// Number of elements; 1 for a scalar. Throws ValueError when it does not fit 62 bits.
+int64_t elements(const Shape& shape);
+// Row-major strides of a shape.
+Strides row_major(const Shape& shape);
+// True if strides walk the shape in row-major order without gaps (axes of extent 1 do not count).
+bool is_row_major(const Shape& shape, const Strides& strides);
+// NumPy's broadcasting of two shapes; throws ValueError "[name] shapes (2, 3) and (4,) do not broadcast".
+Shape broadcast_shapes(const Shape& a, const Shape& b, const char* name);
+// Strides that read an array of `shape` and `strides` as if broadcast to `target`.
+Strides broadcast_strides(const Shape& shape, const Strides& strides, const Shape& target);
+// An axis in -rank … rank-1 made non-negative; throws IndexError naming the operation.
+int normalize_axis(int64_t axis, size_t rank, const char* name);
+// The same for a list, sorted, without repeats (ValueError); an absent list in callers means all axes.
+std::vector<int> normalize_axes(std::span<const int> axes, size_t rank, const char* name);
+
+// "(2, 3)", "(4,)", "()".
+std::string to_string(const Dims& dims);
+
+}  // namespace mica
+
+template <> struct fmt::formatter<mica::Dims> : fmt::formatter<std::string_view> {
+  template <class Context> auto format(const mica::Dims& dims, Context& context) const {
+    return fmt::formatter<std::string_view>::format(mica::to_string(dims), context);
+  }
+};
