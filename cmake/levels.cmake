@@ -1,7 +1,7 @@
 # mica_level(name DIR dir [DEPENDS level...] [LINK target...] [TABLE ops|kernels])
 #
-# One OBJECT library per level, `mica_<name>`, from every .cc file of its folder (`*_fuzz.cc`
-# and `*_test.cc` live under tests/). TABLE generates the table of operations or kernels from
+# One OBJECT library per level, `mica_<name>`, from every .cc file of its folder; an INTERFACE one
+# while it has none. TABLE generates the table of operations or kernels from
 # the file names, so that adding a file adds its operations: no static constructor, no list.
 set_property(GLOBAL PROPERTY MICA_LEVELS "")
 
@@ -23,20 +23,18 @@ function(mica_level name)
   list(REMOVE_DUPLICATES links)
   set_property(GLOBAL PROPERTY MICA_LEVEL_${name} "${links}")
   set_property(GLOBAL APPEND PROPERTY MICA_LEVELS ${name})
-  if(NOT sources)
+  if(sources)
+    add_library(mica_${name} OBJECT ${sources})
+    set(scope PUBLIC)
+  else()
     add_library(mica_${name} INTERFACE)
-    return()
+    set(scope INTERFACE)
   endif()
-  add_library(mica_${name} OBJECT ${sources})
-  target_include_directories(mica_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(mica_${name} PUBLIC ${arg_LINK})
-  foreach(level IN LISTS links)
-    # Include directories and libraries only: objects join once, in mica_link.
-    get_target_property(kind mica_${level} TYPE)
-    if(kind STREQUAL "OBJECT_LIBRARY")
-      target_include_directories(mica_${name} PRIVATE $<TARGET_PROPERTY:mica_${level},INTERFACE_INCLUDE_DIRECTORIES>)
-    endif()
-  endforeach()
+  target_include_directories(mica_${name} ${scope} ${PROJECT_SOURCE_DIR}/src)
+  # From a level below come include directories and libraries only: CMake links the objects of an
+  # OBJECT library where it is named directly, which mica_link does, once each.
+  list(TRANSFORM links PREPEND mica_)
+  target_link_libraries(mica_${name} ${scope} ${arg_LINK} ${links})
 endfunction()
 
 # mica_link(target level...): links the objects of the levels and of all they depend on.
