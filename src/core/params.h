@@ -43,6 +43,7 @@ struct ParamsType {
   size_t size;
   size_t align;
   void (*destroy)(void*) noexcept;
+  void (*copy)(void* to, const void* from);
   bool (*equal)(const void*, const void*);
   void (*append_key)(const void*, bool arguments_too, KeyWords&);  // fields as words, prefix-free
   std::string (*print)(const void*);                                // "axis=1, precise=false"
@@ -108,6 +109,7 @@ inline constexpr ParamsType params_type = {
     sizeof(P),
     alignof(P),
     [](void* p) noexcept { static_cast<P*>(p)->~P(); },
+    [](void* to, const void* from) { new (to) P(*static_cast<const P*>(from)); },
     &detail::ParamsOf<P>::equal,
     &detail::ParamsOf<P>::append_key,
     &detail::ParamsOf<P>::print,
