@@ -13,4 +13,7 @@ struct Registry {
   FunctionRegistry& functions;
 };
 
+// Generated: calls the `x_ops` of every family file.
+void register_all(Registry& registry);
+
 }  // namespace mica::ops
