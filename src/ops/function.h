@@ -1,16 +1,19 @@
-// Function: what people call. One record per public function, registered beside its C++ declaration;
-// the Python bindings, their stubs, the C interface and the reference pages are generated from it.
+// Function: what people call. One record per public function, registered beside its C++
+// declaration; the Python bindings, their stubs, the C interface and the reference pages are
+// generated from it.
 //
-//   registry.add("softmax", "a: array, /, axis: int | Sequence[int] | None = None, *, precise: bool = False",
+//   registry.add("softmax", "a: array, /, axis: int | Sequence[int] | None = None, *, precise: bool
+//   = False",
 //                "Softmax along `axis` …",
 //                [](const Array& a, std::optional<std::vector<int>> axis, bool precise, Stream s) {
 //                  return softmax(a, axis, precise, s);
 //                });
 //
-// The signature is Python's, with MLX's names; each parameter binds to the callable's parameter of the same
-// place. Every function takes a keyword-only `stream` last, which the signature leaves out and the
-// callable takes as its last parameter. A parameter of type `scalar | array` accepts a Python scalar,
-// which becomes an array of the type that MLX gives it beside the other arguments (weak typing).
+// The signature is Python's, with MLX's names; each parameter binds to the callable's parameter of
+// the same place. Every function takes a keyword-only `stream` last, which the signature leaves out
+// and the callable takes as its last parameter. A parameter of type `scalar | array` accepts a
+// Python scalar, which becomes an array of the type that MLX gives it beside the other arguments
+// (weak typing).
 #pragma once
 
 #include <functional>
@@ -45,22 +48,26 @@ struct Function {
   std::string returns;    // "array", "tuple[array, array]", …
   std::string doc;
   std::vector<Parameter> parameters;  // without the stream
-  // One value per parameter, then the stream. Throws TypeError naming the parameter on a wrong kind.
+  // One value per parameter, then the stream. Throws TypeError naming the parameter on a wrong
+  // kind.
   std::function<Value(std::span<const Value>)> call;
 };
 
 namespace detail {
 
 // Conversion of a Value to a C++ parameter; throws TypeError naming function and parameter.
-template <class T> struct FromValue;
-template <class R> Value to_value(R&& result);
+template <class T>
+struct FromValue;
+template <class R>
+Value to_value(R&& result);
 
 struct Caller {
   const Function* function;
   std::span<const Value> values;
 };
 
-template <class T> T take(const Caller& caller, size_t place);
+template <class T>
+T take(const Caller& caller, size_t place);
 
 template <class F, class R, class... Args, size_t... I>
 Value call_with(const F& f, R (*)(Args...), const Caller& caller, std::index_sequence<I...>) {
@@ -72,8 +79,10 @@ Value call_with(const F& f, R (*)(Args...), const Caller& caller, std::index_seq
   }
 }
 
-template <class F> struct SignatureOf;
-template <class C, class R, class... Args> struct SignatureOf<R (C::*)(Args...) const> {
+template <class F>
+struct SignatureOf;
+template <class C, class R, class... Args>
+struct SignatureOf<R (C::*)(Args...) const> {
   using pointer = R (*)(Args...);
   static constexpr size_t count = sizeof...(Args);
 };
@@ -89,11 +98,12 @@ class FunctionRegistry {
 
   // `name` may carry a module ("fast.rope") and aliases after bars ("abs|absolute").
   template <class F>
-  void add(const char* name, const char* signature, const char* doc, F callable, const char* returns = "array");
+  void add(const char* name, const char* signature, const char* doc, F callable,
+           const char* returns = "array");
 
  private:
-  void add_parsed(const char* name, const char* signature, const char* doc, const char* returns, size_t arity,
-                  std::function<Value(const Function&, std::span<const Value>)> call);
+  void add_parsed(const char* name, const char* signature, const char* doc, const char* returns,
+                  size_t arity, std::function<Value(const Function&, std::span<const Value>)> call);
   std::vector<Function> functions_;
 };
 
@@ -109,3 +119,5 @@ void FunctionRegistry::add(const char* name, const char* signature, const char* 
 }
 
 }  // namespace mica
+
+#include "ops/function_args.h"  // the conversions that `add` instantiates

@@ -3,8 +3,8 @@
 //   Array both = concatenate({keys, new_keys}, 2);
 //   Arrays qkv = split(projected, {d, 2 * d}, -1);
 //
-// Inputs of one call are promoted to their common dtype. Shapes that do not fit are ValueErrors that name
-// both shapes; axes out of range are IndexErrors.
+// Inputs of one call are promoted to their common dtype. Shapes that do not fit are ValueErrors
+// that name both shapes; axes out of range are IndexErrors.
 #pragma once
 
 #include <string_view>
@@ -25,12 +25,14 @@ Arrays split(const Array& a, int parts, int axis = 0, Stream s = {});
 // Before each of these places, as NumPy: split(a, {2, 5}) gives a[:2], a[2:5], a[5:].
 Arrays split(const Array& a, const Shape& places, int axis = 0, Stream s = {});
 
-// widths[i] elements before and after along axis i. Modes: "constant" (with `value`, one element) and
-// "edge". One pair stands for all axes.
-Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, const Array& value,
+// widths[i] elements before and after along axis i. Modes: "constant" (with `value`, one element)
+// and "edge". One pair stands for all axes.
+Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
+          const Array& value, Stream s = {});
+Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, double value = 0,
           Stream s = {});
-Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, double value = 0, Stream s = {});
-Array pad_edge(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, Stream s = {});
+Array pad_edge(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
+               Stream s = {});
 
 // Each element `repeats` times along an axis; the second form flattens first.
 Array repeat(const Array& a, int repeats, int axis, Stream s = {});

@@ -1,6 +1,6 @@
-// What a family file of src/ops/ registers: its operations and its public functions. A file `x.cc` that
-// defines `void x_ops(Registry& registry)` at the start of a line, in namespace mica::ops, is found by
-// the build and called once.
+// What a family file of src/ops/ registers: its operations and its public functions. A file `x.cc`
+// that defines `void x_ops(Registry& registry)` at the start of a line, in namespace mica::ops, is
+// found by the build and called once.
 #pragma once
 
 #include "core/op.h"

@@ -1,12 +1,12 @@
-// Operations that change how an array is seen, not what it holds: reshapes, transposes, broadcasts and
-// slices. They are views: no element moves unless a layout cannot express the result, in which case the
-// run copies (reshape of a transposed array, for one).
+// Operations that change how an array is seen, not what it holds: reshapes, transposes, broadcasts
+// and slices. They are views: no element moves unless a layout cannot express the result, in which
+// case the run copies (reshape of a transposed array, for one).
 //
 //   Array heads_BHLK = transpose(reshape(x_BLD, {B, L, H, K}), {0, 2, 1, 3});
 //   Array last_BD = squeeze(slice_axis(x_BLD, 1, L - 1, L), {1});
 //
-// Negative axes count from the end. Shapes are NumPy's; every dtype is accepted and kept. Axes out of
-// range are IndexErrors, impossible shapes ValueErrors.
+// Negative axes count from the end. Shapes are NumPy's; every dtype is accepted and kept. Axes out
+// of range are IndexErrors, impossible shapes ValueErrors.
 #pragma once
 
 #include <utility>
@@ -40,16 +40,18 @@ Array transpose(const Array& a, Stream s = {});
 Array swapaxes(const Array& a, int axis1, int axis2, Stream s = {});
 Array moveaxis(const Array& a, int source, int destination, Stream s = {});
 
-// Elements start, start + stride, … before stop along every axis. Starts and stops are clamped to the
-// array as in Python, negative ones count from the end; with a negative stride a stop below -extent
-// means "through the first element". Missing strides are 1.
-Array slice(const Array& a, const Shape& start, const Shape& stop, const Shape& strides = {}, Stream s = {});
+// Elements start, start + stride, … before stop along every axis. Starts and stops are clamped to
+// the array as in Python, negative ones count from the end; with a negative stride a stop below
+// -extent means "through the first element". Missing strides are 1.
+Array slice(const Array& a, const Shape& start, const Shape& stop, const Shape& strides = {},
+            Stream s = {});
 // Elements start … stop - 1 along one axis.
 Array slice_axis(const Array& a, int axis, int64_t start, int64_t stop, Stream s = {});
 
-// The elements at strides and offset (counted in elements) of `a` laid out in row-major order. Reaching
-// outside of `a` is a ValueError.
-Array as_strided(const Array& a, const Shape& shape, const Strides& strides, int64_t offset = 0, Stream s = {});
+// The elements at strides and offset (counted in elements) of `a` laid out in row-major order.
+// Reaching outside of `a` is a ValueError.
+Array as_strided(const Array& a, const Shape& shape, const Strides& strides, int64_t offset = 0,
+                 Stream s = {});
 // The same bytes read as another dtype; the last axis grows or shrinks with the element size.
 Array view(const Array& a, Dtype dtype, Stream s = {});
 // Row-major memory: a copy where `a` does not lie so already.
@@ -103,10 +105,10 @@ extern const Op contiguous_op;
 extern const Op stop_gradient_op;
 extern const Op depends_op;
 
-// Resolves starts and stops as Python does: clamped, negative ones from the end. `op` names the caller
-// in errors.
-SliceParams resolve_slice(const Shape& shape, const Shape& start, const Shape& stop, const Shape& strides,
-                          const char* op);
+// Resolves starts and stops as Python does: clamped, negative ones from the end. `op` names the
+// caller in errors.
+SliceParams resolve_slice(const Shape& shape, const Shape& start, const Shape& stop,
+                          const Shape& strides, const char* op);
 // `a` with its batch axis first and `rank` further axes, unit axes added after the batch axis: how
 // batching rules align ranks. An unbatched array (axis -1) gets a batch axis of extent 1.
 Array batch_first(const Array& a, int axis, size_t rank, Stream s);
