@@ -57,6 +57,7 @@ struct Node {
   uint32_t mark = 0;
   uint32_t mark_index = 0;
   Evaluation* claim = nullptr;  // while Claimed
+  Node* next_dead = nullptr;    // while waiting for destruction
   std::exception_ptr* error = nullptr;
 
   std::span<const Array> input_span() const { return {inputs, input_count}; }

@@ -25,6 +25,8 @@ class TraceScope {
 
   // Depth of scopes on this thread; 0 outside transforms.
   static int depth();
+  // Called for what is evaluated inside the scope: its inputs are dropped when the outermost scope ends.
+  static void remember(Node& node);
 };
 
 // A traced array without a value.

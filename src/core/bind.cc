@@ -1,0 +1,250 @@
+// The first half of Runner: layouts and memory.
+#include <algorithm>
+
+#include "core/counters.h"
+#include "core/run.h"
+
+namespace mica {
+
+void Runner::clear() {
+  values_.clear();
+  externals_.clear();
+  storages_.clear();
+  external_death_.clear();
+  free_.clear();
+  scratch_.clear();
+  calls_.clear();
+  step_end_.clear();
+  views_.clear();
+  moves_.clear();
+  completed_ = 0;
+}
+
+void Runner::bind(const Segment& segment, const Plan& plan) {
+  clear();
+  segment_ = &segment;
+  plan_ = &plan;
+  values_.resize(segment.values.size());
+  bind_externals();
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    const PlanStep& step = plan.steps[s];
+    const SegmentNode& node = segment.nodes[static_cast<size_t>(step.node)];
+    if (step.region) bind_region(step);
+    else if (node.kind == StepKind::View) bind_view(node);
+    else if (node.kind == StepKind::Alias) bind_alias(node);
+    else bind_kernel(step, node);
+    bury(step, s);
+    step_end_.push_back(calls_.size());
+  }
+}
+
+void Runner::bind_externals() {
+  externals_.resize(segment_->externals.size());
+  external_death_.assign(segment_->externals.size(), SIZE_MAX);
+  storages_.reserve(externals_.size() + values_.size());
+  for (size_t e = 0; e < externals_.size(); ++e) {
+    const SegmentExternal& external = segment_->externals[e];
+    const ArrayData* data = external.slot->data;
+    if (!data || external.uses == 0) continue;  // another output of a node that is needed
+    bool alone = external.slot->refs.load(std::memory_order_acquire) == static_cast<uint32_t>(external.uses) &&
+                 data->buffer.use_count() == 1 && data->buffer->writable();
+    DeviceKind kind = data->buffer->valid_on(DeviceKind::Cpu) ? DeviceKind::Cpu : DeviceKind::Ref;
+    externals_[e] = {static_cast<int32_t>(storages_.size()), data->offset, data->strides};
+    storages_.push_back({data->buffer, 1, kind, alone, true});
+  }
+}
+
+void Runner::bind_view(const SegmentNode& node) {
+  int32_t input = segment_->refs_of(node)[0];
+  auto value = static_cast<int32_t>(node.first_value);
+  const Place& from = place(input);
+  ViewLayout layout{shape_of(input), from.strides, from.offset};
+  Application app{{node.inputs, node.input_count}, {}, node.node->params, node.node->stream};
+  if (node.node->op->view(app, shape_of(value), layout)) {
+    ++storage(from).live;
+    place(value) = {from.storage, layout.offset, std::move(layout.strides)};
+    return;
+  }
+  Device device = node.node->stream.device;
+  new_storage(value, bytes_of(value), device);
+  copy_call(input, storage(place(value)).buffer->reserve(device), device);
+}
+
+void Runner::bind_alias(const SegmentNode& node) {
+  for (uint32_t o = 0; o < node.node->output_count; ++o) {
+    const Place& from = place(segment_->refs_of(node)[o]);
+    ++storage(from).live;
+    values_[node.first_value + o] = from;
+  }
+}
+
+void Runner::bind_kernel(const PlanStep& step, const SegmentNode& node) {
+  const Op& op = *node.node->op;
+  Device device = node.node->stream.device;
+  auto refs = segment_->refs_of(node);
+  for (uint32_t o = 0; o < node.node->output_count; ++o) {
+    auto value = static_cast<int32_t>(node.first_value + o);
+    bool updates = o == 0 && op.updates_first_input;
+    uint32_t may_alias = o > 0 ? 0u : updates ? 1u : node.kernel->may_alias;
+    bool reused = false;
+    for (size_t i = 0; i < refs.size() && !reused; ++i) {
+      if (may_alias >> i & 1) reused = take_over(value, refs[i], step, device);
+    }
+    if (reused) continue;
+    new_storage(value, bytes_of(value), device);
+    if (updates) copy_call(refs[0], storage(place(value)).buffer->reserve(device), device);
+  }
+  dense_.assign(refs.size(), nullptr);
+  for (size_t i = op.updates_first_input ? 1 : 0; i < refs.size(); ++i) {
+    const Layout wanted = node.kernel->layouts[std::min<size_t>(i, std::size(node.kernel->layouts) - 1)];
+    const Shape& shape = shape_of(refs[i]);
+    const Strides& strides = place(refs[i]).strides;
+    bool fits = wanted == Layout::Any || is_row_major(shape, strides) ||
+                (wanted == Layout::Rows && (shape.empty() || shape.back() <= 1 || strides.back() == 1));
+    if (fits) continue;
+    dense_[i] = scratch(bytes_of(refs[i]), device).data();
+    copy_call(refs[i], dense_[i], device);
+  }
+  size_t first = views_.size();
+  for (size_t i = 0; i < refs.size(); ++i) push_input(refs[i], device, dense_[i]);
+  for (uint32_t o = 0; o < node.node->output_count; ++o) push_output(static_cast<int32_t>(node.first_value + o));
+  Call& call = open_call(CallKind::Kernel, first, refs.size(), node.node->output_count, device);
+  call.node = &node;
+  if (!node.kernel->workspace || call.skip) return;
+  std::span<const View> all(views_);
+  size_t bytes = node.kernel->workspace({&op, node.node->params, all.subspan(first, refs.size()),
+                                         all.subspan(first + refs.size(), node.node->output_count), {}});
+  if (bytes) call.workspace = scratch(bytes, device);
+}
+
+void Runner::bind_region(const PlanStep& step) {
+  const RegionStep& region = *step.region;
+  const SegmentNode& last = segment_->nodes[static_cast<size_t>(step.node)];
+  Device device = last.node->stream.device;
+  size_t elementwise = region.region.outputs.size();
+  for (size_t o = 0; o < region.outputs.size(); ++o) {
+    bool reused = false;
+    for (size_t i = 0; o < elementwise && i < region.inputs.size() && !reused; ++i)
+      reused = take_over(region.outputs[o], region.inputs[i], step, device);
+    if (!reused) new_storage(region.outputs[o], bytes_of(region.outputs[o]), device);
+  }
+  size_t first = views_.size();
+  const Shape& space = shape_of(region.space);
+  for (int32_t ref : region.inputs) {
+    Strides strides = broadcast_strides(shape_of(ref), place(ref).strides, space);
+    views_.push_back({data_for_read(ref, device), segment_->slot_of(ref)->dtype, space, std::move(strides)});
+  }
+  for (int32_t value : region.outputs) push_output(value);
+  Call& call = open_call(CallKind::Region, first, region.inputs.size(), region.outputs.size(), device);
+  call.region = &region;
+  call.node = &last;
+  call.space = &space;
+  if (call.skip) return;
+  if (size_t bytes = backend_of(device).region_workspace(region_call(region, call)))
+    call.workspace = scratch(bytes, device);
+}
+
+// Ends the lives of what the step used last; their memory serves later steps.
+void Runner::bury(const PlanStep& step, size_t index) {
+  for (int32_t ref : step.dies) {
+    Place& at = place(ref);
+    if (at.storage < 0) continue;  // a constant that was copied into regions, or memory taken over
+    Storage& of = storage(at);
+    if (ref < 0) {
+      if (!of.ours) continue;
+      external_death_[static_cast<size_t>(~ref)] = index;
+    }
+    if (--of.live == 0 && of.ours) free_.emplace_back(of.device, of.buffer);
+  }
+}
+
+Runner::Call& Runner::open_call(CallKind kind, size_t first_view, size_t inputs, size_t outputs, Device device) {
+  Call call{.kind = kind,
+            .device = device,
+            .first_view = static_cast<uint32_t>(first_view),
+            .input_count = static_cast<uint32_t>(inputs),
+            .output_count = static_cast<uint32_t>(outputs)};
+  call.skip = true;
+  for (size_t i = first_view + inputs; i < first_view + inputs + outputs; ++i) call.skip &= views_[i].size() == 0;
+  calls_.push_back(call);
+  return calls_.back();
+}
+
+void Runner::push_input(int32_t ref, Device device, std::byte* dense) {
+  const Slot& slot = *segment_->slot_of(ref);
+  if (dense) views_.push_back({dense, slot.dtype, slot.shape, row_major(slot.shape)});
+  else views_.push_back({data_for_read(ref, device), slot.dtype, slot.shape, place(ref).strides});
+}
+
+void Runner::push_output(int32_t value) {
+  const Slot& slot = *segment_->slot_of(value);
+  const Place& at = place(value);
+  const Storage& of = storage(at);
+  std::byte* data = of.buffer->reserve({of.device}) + at.offset * size_of(slot.dtype);
+  views_.push_back({data, slot.dtype, slot.shape, at.strides});
+}
+
+void Runner::copy_call(int32_t from, std::byte* to, Device device) {
+  size_t first = views_.size();
+  push_input(from, device, nullptr);
+  const Slot& slot = *segment_->slot_of(from);
+  views_.push_back({to, slot.dtype, slot.shape, row_major(slot.shape)});
+  open_call(CallKind::Copy, first, 1, 1, device);
+}
+
+// Moves that a step needs happen just before its call, except those of externals, whose bytes are there.
+std::byte* Runner::data_for_read(int32_t ref, Device device) {
+  const Place& at = place(ref);
+  Storage& of = storage(at);
+  std::byte* base;
+  if (of.external) {
+    base = of.buffer->read(device);
+  } else {
+    base = of.buffer->reserve(device);
+    if (device.kind != of.device) moves_.push_back({calls_.size(), of.buffer.get(), device});
+  }
+  return base + at.offset * size_of(segment_->slot_of(ref)->dtype);
+}
+
+std::span<std::byte> Runner::scratch(size_t bytes, Device device) {
+  scratch_.push_back(Buffer::create(bytes, device));
+  return {scratch_.back()->reserve(device), bytes};
+}
+
+void Runner::new_storage(int32_t value, size_t bytes, Device device) {
+  place(value) = {static_cast<int32_t>(storages_.size()), 0, row_major(shape_of(value))};
+  storages_.push_back({memory(bytes, device.kind), 1, device.kind, true, false});
+}
+
+// Lets an output have the memory of an input that dies in this step, if nothing else lives there.
+bool Runner::take_over(int32_t value, int32_t dying, const PlanStep& step, Device device) {
+  Place& from = place(dying);
+  if (from.storage < 0 || !std::binary_search(step.dies.begin(), step.dies.end(), dying)) return false;
+  Storage& of = storage(from);
+  const Slot& in = *segment_->slot_of(dying);
+  const Slot& out = *segment_->slot_of(value);
+  if (!of.ours || of.live != 1 || of.device != device.kind || size_of(in.dtype) != size_of(out.dtype) ||
+      !(in.shape == out.shape) || !is_row_major(in.shape, from.strides))
+    return false;
+  of.live = 2;  // the input dies with this step, as every dying reference
+  place(value) = {from.storage, from.offset, from.strides};
+  return true;
+}
+
+std::shared_ptr<Buffer> Runner::memory(size_t bytes, DeviceKind kind) {
+  for (auto it = free_.rbegin(); it != free_.rend(); ++it) {
+    size_t have = it->second->bytes();
+    if (it->first != kind || have < bytes || have > bytes + bytes / 4 + 64) continue;
+    auto buffer = std::move(it->second);
+    free_.erase(std::next(it).base());
+    return buffer;
+  }
+  return Buffer::create(bytes, {kind});
+}
+
+size_t Runner::bytes_of(int32_t ref) const {
+  const Slot& slot = *segment_->slot_of(ref);
+  return static_cast<size_t>(elements(slot.shape) * size_of(slot.dtype));
+}
+
+}  // namespace mica

@@ -1,0 +1,162 @@
+#include "core/graph.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/counters.h"
+#include "core/trace.h"
+
+namespace mica {
+
+namespace {
+
+struct GraphState {
+  std::mutex mutex;
+  uint32_t epoch = 0;
+  // Evaluations in flight, so that waiters can share ownership.
+  std::unordered_map<Evaluation*, std::shared_ptr<Evaluation>> evaluations;
+};
+
+GraphState& graph() {
+  static auto* state = new GraphState;
+  return *state;
+}
+
+// Chooses how a node runs on its device.
+class Resolver {
+ public:
+  explicit Resolver(Work& work) : work_(work) {}
+
+  WorkNode resolve(Node* node) {
+    const Op& op = *node->op;
+    if (&op == &placeholder_op) {
+      throw_value(
+          "[eval] an array inside vmap or compile has no value: evaluating, printing or reading it there is not "
+          "possible; return it from the function instead");
+    }
+    if (op.view) return {node, StepKind::View, nullptr, -1, node->id};
+    Backend& backend = backend_for(node->stream.device);
+    if (op.elementwise && backend.has_elementwise(op)) return {node, StepKind::Elementwise, nullptr, -1, node->id};
+    if (op.reduce != Reduce::None) return {node, StepKind::Reduction, nullptr, -1, node->id};
+    const Kernel* kernel = backend.kernels().find(op);
+    if (kernel && (!kernel->accepts || kernel->accepts(node->application())))
+      return {node, StepKind::Kernel, kernel, -1, node->id};
+    if (!op.lower) {
+      throw_unsupported("[{}] has no kernel on device '{}' for these inputs and no lowering", op.name,
+                        device_name(node->stream.device));
+    }
+    work_.lowered.push_back(op.lower(node->application()));
+    detail::count(detail::live_counters.lowered);
+    return {node, StepKind::Alias, nullptr, static_cast<int32_t>(work_.lowered.size()) - 1, node->id};
+  }
+
+ private:
+  Backend& backend_for(Device device) {
+    if (!backend_ || device != device_) {
+      backend_ = &backend_of(device);
+      device_ = device;
+    }
+    return *backend_;
+  }
+
+  Work& work_;
+  Device device_;
+  Backend* backend_ = nullptr;
+};
+
+// Depth-first, inputs before users, without recursion.
+class Collector {
+ public:
+  Collector(Work& work, uint32_t epoch) : work_(work), resolver_(work), epoch_(epoch) {}
+
+  void collect(Node* root) {
+    visit(root, root->id);
+    while (!stack_.empty()) {
+      Frame& top = stack_.back();
+      std::span<const Array> inputs = work_.inputs_of(top.work);
+      if (top.next < inputs.size()) {
+        visit(inputs[top.next++].node(), top.work.rank);
+      } else {
+        work_.nodes.push_back(top.work);
+        stack_.pop_back();
+      }
+    }
+  }
+
+ private:
+  struct Frame {
+    WorkNode work;
+    uint32_t next;
+  };
+
+  void visit(Node* node, uint64_t rank) {
+    if (node->mark == epoch_) return;
+    node->mark = epoch_;
+    switch (node->state.load(std::memory_order_acquire)) {
+      case NodeState::Done: return;
+      case NodeState::Failed: std::rethrow_exception(*node->error);
+      case NodeState::Claimed: {
+        auto& evaluation = graph().evaluations.at(node->claim);
+        if (std::find(work_.waits.begin(), work_.waits.end(), evaluation) == work_.waits.end())
+          work_.waits.push_back(evaluation);
+        return;
+      }
+      case NodeState::Unevaluated: break;
+    }
+    WorkNode work = resolver_.resolve(node);
+    work.rank = std::min(work.rank, rank);
+    stack_.push_back({work, 0});
+  }
+
+  Work& work_;
+  Resolver resolver_;
+  uint32_t epoch_;
+  std::vector<Frame> stack_;
+};
+
+}  // namespace
+
+GraphLock::GraphLock() : lock_(graph().mutex) {}
+uint32_t GraphLock::new_epoch() { return ++graph().epoch; }
+
+void Evaluation::finish() {
+  {
+    GraphLock lock;
+    graph().evaluations.erase(this);
+  }
+  std::lock_guard lock(mutex_);
+  done_ = true;
+  condition_.notify_all();
+}
+
+void Evaluation::wait() {
+  std::unique_lock lock(mutex_);
+  condition_.wait(lock, [&] { return done_; });
+}
+
+Work collect(std::span<const Array> roots) {
+  Work work;
+  work.keep_traced = TraceScope::depth() > 0;
+  GraphLock lock;
+  Collector collector(work, lock.new_epoch());
+  for (const Array& root : roots) collector.collect(root.node());
+  if (work.nodes.empty()) return work;
+  work.evaluation = std::make_shared<Evaluation>();
+  graph().evaluations[work.evaluation.get()] = work.evaluation;
+  for (WorkNode& claimed : work.nodes) {
+    claimed.node->claim = work.evaluation.get();
+    claimed.node->state.store(NodeState::Claimed, std::memory_order_release);
+    if (work.keep_traced && claimed.node->traced) TraceScope::remember(*claimed.node);
+  }
+  return work;
+}
+
+void unclaim(Work& work, size_t first, size_t last) {
+  GraphLock lock;
+  for (size_t i = first; i < last; ++i) {
+    work.nodes[i].node->claim = nullptr;
+    work.nodes[i].node->state.store(NodeState::Unevaluated, std::memory_order_release);
+  }
+}
+
+}  // namespace mica

@@ -1,0 +1,70 @@
+// The graph as evaluation sees it: collecting what is unevaluated, claiming it, waiting for others.
+//
+// One lock guards collection, claims and publication. An evaluation claims its whole unevaluated
+// subgraph at once and waits only for evaluations that claimed before it, so there is no deadlock.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/node.h"
+
+namespace mica {
+
+// Holds the graph lock; marks of nodes are valid within one epoch of one lock.
+class GraphLock {
+ public:
+  GraphLock();
+  uint32_t new_epoch();
+
+ private:
+  std::unique_lock<std::mutex> lock_;
+};
+
+// One evaluation in flight; others that need its nodes wait for it.
+class Evaluation {
+ public:
+  void finish();
+  void wait();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable condition_;
+  bool done_ = false;
+};
+
+enum class StepKind : uint8_t { Elementwise, Reduction, View, Kernel, Alias };
+
+// A claimed node, resolved for its device.
+struct WorkNode {
+  Node* node;
+  StepKind kind;
+  const Kernel* kernel;   // StepKind::Kernel
+  int32_t lowering = -1;  // StepKind::Alias: index into Work::lowered; output i is its array i
+  uint64_t rank;          // creation order; nodes that a lowering built rank with the lowered node
+};
+
+// Everything that one eval has to do, inputs before users.
+struct Work {
+  std::vector<WorkNode> nodes;
+  std::vector<Arrays> lowered;
+  std::vector<std::shared_ptr<Evaluation>> waits;
+  std::shared_ptr<Evaluation> evaluation;
+  bool keep_traced = false;  // the eval runs inside a trace of this thread
+
+  std::span<const Array> inputs_of(const WorkNode& work) const {
+    return work.lowering < 0 ? work.node->input_span() : std::span<const Array>(lowered[static_cast<size_t>(work.lowering)]);
+  }
+};
+
+// Collects and claims. Empty if nothing is to be done; throws the error of a failed node, ValueError for
+// placeholders, Unsupported for an op without kernel and lowering. Nothing is claimed when it throws.
+Work collect(std::span<const Array> roots);
+
+// Gives back the claims of the nodes [first, last): they are Unevaluated again.
+void unclaim(Work& work, size_t first, size_t last);
+
+}  // namespace mica

@@ -1,0 +1,158 @@
+#include "core/memory.h"
+
+#include <unistd.h>
+
+#include <bit>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/counters.h"
+
+namespace mica {
+
+namespace detail {
+AtomicCounters live_counters;
+}
+
+namespace {
+
+// Multiples of 64 up to 1 KiB, then eight steps per power of two: at most an eighth is wasted.
+size_t size_class(size_t bytes) {
+  if (bytes <= 1024) return bytes == 0 ? 64 : (bytes + 63) / 64 * 64;
+  size_t step = std::bit_floor(bytes - 1) / 8;
+  return (bytes + step - 1) / step * step;
+}
+
+int64_t physical_memory() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGESIZE));
+}
+
+struct Pool {
+  std::mutex mutex;
+  std::unordered_map<size_t, std::vector<void*>> free;
+  MemoryUse use;
+};
+
+struct Memory {
+  Pool pools[kDeviceKinds];
+  std::atomic<int64_t> limit{physical_memory()};
+  std::atomic<int64_t> cache_limit{int64_t{1} << 30};
+  std::atomic<int64_t> mapped{0};
+};
+
+// Never destroyed: arrays with static lifetime outlive any order of destruction.
+Memory& memory() {
+  static auto* instance = new Memory;
+  return *instance;
+}
+
+Pool& pool_of(DeviceKind kind) { return memory().pools[static_cast<int>(kind)]; }
+
+void trim(DeviceKind kind, Pool& pool, int64_t keep) {
+  for (auto& [bytes, blocks] : pool.free) {
+    while (pool.use.cached > keep && !blocks.empty()) {
+      backend_of(kind)->release(blocks.back(), bytes);
+      blocks.pop_back();
+      pool.use.cached -= static_cast<int64_t>(bytes);
+    }
+  }
+}
+
+void* take(DeviceKind kind, Pool& pool, size_t bytes) {
+  auto found = pool.free.find(bytes);
+  if (found != pool.free.end() && !found->second.empty()) {
+    void* data = found->second.back();
+    found->second.pop_back();
+    pool.use.cached -= static_cast<int64_t>(bytes);
+    return data;
+  }
+  int64_t wanted = pool.use.active + static_cast<int64_t>(bytes);
+  if (wanted > memory().limit) return nullptr;
+  if (wanted + pool.use.cached > memory().limit) trim(kind, pool, memory().limit - wanted);
+  void* data = backend_of(Device{kind}).allocate(bytes);
+  if (!data && pool.use.cached) {
+    trim(kind, pool, 0);
+    data = backend_of(kind)->allocate(bytes);
+  }
+  return data;
+}
+
+}  // namespace
+
+Allocation allocate(DeviceKind kind, size_t bytes) {
+  if (bytes > (size_t{1} << 62)) throw Error(ErrorKind::OutOfMemory, "cannot allocate {} bytes", bytes);
+  size_t rounded = size_class(bytes);
+  Pool& pool = pool_of(kind);
+  std::lock_guard lock(pool.mutex);
+  void* data = take(kind, pool, rounded);
+  if (!data) {
+    throw Error(ErrorKind::OutOfMemory,
+                "out of memory on {}: {} bytes wanted, {} in use, the limit is {} (set_memory_limit)",
+                device_name({kind}), bytes, pool.use.active, memory().limit.load());
+  }
+  pool.use.active += static_cast<int64_t>(rounded);
+  pool.use.peak = std::max(pool.use.peak, pool.use.active);
+  return {data, rounded};
+}
+
+void release(DeviceKind kind, Allocation allocation) noexcept {
+  Pool& pool = pool_of(kind);
+  std::lock_guard lock(pool.mutex);
+  auto bytes = static_cast<int64_t>(allocation.bytes);
+  pool.use.active -= bytes;
+  if (pool.use.cached + bytes > memory().cache_limit) {
+    backend_of(kind)->release(allocation.data, allocation.bytes);
+    return;
+  }
+  pool.free[allocation.bytes].push_back(allocation.data);
+  pool.use.cached += bytes;
+}
+
+void count_mapped(int64_t bytes) noexcept { memory().mapped += bytes; }
+
+Counters counters() {
+  auto& live = detail::live_counters;
+  return {live.kernels, live.lowered, live.plan_hits, live.plan_misses, live.bytes_copied, live.bytes_moved, live.nodes};
+}
+
+void reset_counters() {
+  auto& live = detail::live_counters;
+  for (auto* counter : {&live.kernels, &live.lowered, &live.plan_hits, &live.plan_misses, &live.bytes_copied,
+                        &live.bytes_moved, &live.nodes}) {
+    *counter = 0;
+  }
+}
+
+MemoryUse memory_use(DeviceKind kind) {
+  Pool& pool = pool_of(kind);
+  std::lock_guard lock(pool.mutex);
+  return pool.use;
+}
+
+int64_t mapped_bytes() { return memory().mapped; }
+
+void reset_peak_memory() {
+  for (Pool& pool : memory().pools) {
+    std::lock_guard lock(pool.mutex);
+    pool.use.peak = pool.use.active;
+  }
+}
+
+int64_t set_memory_limit(int64_t bytes) { return memory().limit.exchange(bytes); }
+int64_t memory_limit() { return memory().limit; }
+
+int64_t set_cache_limit(int64_t bytes) {
+  int64_t previous = memory().cache_limit.exchange(bytes);
+  for (int kind = 0; kind < kDeviceKinds; ++kind) {
+    Pool& pool = memory().pools[kind];
+    std::lock_guard lock(pool.mutex);
+    if (pool.use.cached > bytes) trim(static_cast<DeviceKind>(kind), pool, bytes);
+  }
+  return previous;
+}
+
+void clear_cache() { set_cache_limit(set_cache_limit(0)); }
+
+}  // namespace mica

@@ -1,0 +1,107 @@
+// The second half of Runner: the calls.
+#include "core/run.h"
+
+#include "base/mapped_file.h"
+#include "core/counters.h"
+
+namespace mica {
+
+namespace {
+
+std::string describe(const SegmentNode& node) {
+  std::string text = node.node->op->name;
+  text += '(';
+  for (uint32_t i = 0; i < node.input_count; ++i) {
+    if (i) text += ", ";
+    text += fmt::format("{} {}", node.inputs[i].shape(), node.inputs[i].dtype());
+  }
+  return text + ')';
+}
+
+}  // namespace
+
+void Runner::run() {
+  size_t move = 0, call = 0;
+  for (size_t step = 0; step < step_end_.size(); ++step) {
+    for (; call < step_end_[step]; ++call) {
+      for (; move < moves_.size() && moves_[move].call == call; ++move) moves_[move].buffer->read(moves_[move].device);
+      if (!calls_[call].skip) run_call(calls_[call]);
+    }
+    mark_written(step);
+    completed_ = step + 1;
+  }
+}
+
+// Memory that served another value before may have had copies elsewhere.
+void Runner::mark_written(size_t step) {
+  const PlanStep& plan_step = plan_->steps[step];
+  auto mark = [&](int32_t value) {
+    const Storage& of = storage(values_[static_cast<size_t>(value)]);
+    if (!of.external || of.ours) of.buffer->written({of.device});
+  };
+  if (plan_step.region) {
+    for (int32_t value : plan_step.region->outputs) mark(value);
+    return;
+  }
+  const SegmentNode& node = segment_->nodes[static_cast<size_t>(plan_step.node)];
+  if (node.kind != StepKind::Kernel) return;
+  for (uint32_t o = 0; o < node.node->output_count; ++o) mark(static_cast<int32_t>(node.first_value + o));
+}
+
+RegionCall Runner::region_call(const RegionStep& step, const Call& call) {
+  std::span<const View> all(views_);
+  params_.clear();
+  for (int32_t node : step.param_nodes)
+    params_.push_back(segment_->nodes[static_cast<size_t>(node)].node->params);
+  return {step.program.get(),
+          &step.region,
+          *call.space,
+          all.subspan(call.first_view, call.input_count),
+          all.subspan(call.first_view + call.input_count, call.output_count),
+          params_,
+          call.workspace};
+}
+
+void Runner::run_call(const Call& call) {
+  std::span<const View> all(views_);
+  auto inputs = all.subspan(call.first_view, call.input_count);
+  auto outputs = all.subspan(call.first_view + call.input_count, call.output_count);
+  auto& live = detail::live_counters;
+  try {
+    switch (call.kind) {
+      case CallKind::Copy:
+        backend_of(call.device).copy(inputs[0], outputs[0]);
+        detail::count(live.bytes_copied, inputs[0].size() * size_of(inputs[0].dtype));
+        return;
+      case CallKind::Region: backend_of(call.device).run(region_call(*call.region, call)); break;
+      case CallKind::Kernel:
+        call.node->kernel->run({call.node->node->op, call.node->node->params, inputs, outputs, call.workspace});
+        break;
+    }
+    detail::count(live.kernels);
+  } catch (const Error& error) {
+    if (!call.node) throw;
+    throw Error(error.kind(), fmt::format("{} (in {})", error.what(), describe(*call.node)));
+  }
+}
+
+bool Runner::consumed(size_t external, size_t steps) const {
+  return external < external_death_.size() && external_death_[external] < steps;
+}
+
+ArrayData* Runner::take_data(int32_t value) {
+  Place& at = values_[static_cast<size_t>(value)];
+  return new ArrayData{storage(at).buffer, at.offset, std::move(at.strides)};
+}
+
+void Runner::check_mapped_files() const {
+  for (const Storage& of : storages_) {
+    if (!of.external) continue;
+    const MappedFile* file = of.buffer->mapped_file();
+    if (file && file->damaged()) {
+      throw_io("{}: the file was truncated or became unreadable while it was in use; load it again", file->path());
+    }
+  }
+}
+
+}  // namespace mica

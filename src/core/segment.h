@@ -1,0 +1,60 @@
+// A piece of work in numbers: what plans are made from, keyed by and run on.
+//
+// Values are the outputs of the segment's nodes, numbered in order; externals are evaluated slots from
+// outside. A reference is a value number, or ~e for external e. Long graphs are cut into segments, so
+// that a plan stays small and repeated structure meets the plan cache.
+#pragma once
+
+#include <vector>
+
+#include "core/graph.h"
+
+namespace mica {
+
+struct SegmentNode {
+  Node* node;
+  StepKind kind;
+  const Kernel* kernel;
+  const Array* inputs;
+  uint32_t input_count;
+  uint32_t first_ref;    // its inputs' references: Segment::refs[first_ref …]
+  uint32_t first_value;  // its outputs
+};
+
+struct SegmentValue {
+  Slot* slot;
+  int32_t node;        // which node computes it
+  int32_t uses = 0;    // edges inside the segment
+  int32_t shape_class; // equal shapes have equal classes
+  bool held = false;   // someone outside the segment has a handle
+};
+
+struct SegmentExternal {
+  Slot* slot;
+  int32_t uses = 0;
+  int32_t shape_class;
+};
+
+struct Segment {
+  std::vector<SegmentNode> nodes;
+  std::vector<int32_t> refs;
+  std::vector<SegmentValue> values;
+  std::vector<SegmentExternal> externals;
+  // Structure in words: equal keys have equal plans. Extents, offsets and arguments are not in it.
+  KeyWords key;
+
+  std::span<const int32_t> refs_of(const SegmentNode& node) const {
+    return {refs.data() + node.first_ref, node.input_count};
+  }
+  Slot* slot_of(int32_t ref) const {
+    return ref >= 0 ? values[static_cast<size_t>(ref)].slot : externals[static_cast<size_t>(~ref)].slot;
+  }
+  int32_t shape_class_of(int32_t ref) const {
+    return ref >= 0 ? values[static_cast<size_t>(ref)].shape_class : externals[static_cast<size_t>(~ref)].shape_class;
+  }
+};
+
+// Numbers the nodes [first, last) of the work; everything they need from outside is evaluated.
+void number_segment(const Work& work, size_t first, size_t last, Segment& segment);
+
+}  // namespace mica
