@@ -17,6 +17,7 @@ struct ThreadDefaults {
   Stream streams[kDeviceKinds] = {{{DeviceKind::Cpu}, 0}, {{DeviceKind::Ref}, 0}};
 };
 thread_local ThreadDefaults thread_defaults;
+thread_local Stream scoped_stream;
 }  // namespace
 
 Device default_device() { return {process_default.load(std::memory_order_relaxed)}; }
@@ -32,7 +33,13 @@ void set_default_stream(Stream stream) {
   thread_defaults.streams[static_cast<int>(stream.device.kind)] = stream;
 }
 Stream new_stream(Device device) { return {device, next_stream++}; }
-Stream resolve(Stream stream) { return stream.chosen() ? stream : default_stream(default_device()); }
+Stream resolve(Stream stream) {
+  if (stream.chosen()) return stream;
+  return scoped_stream.chosen() ? scoped_stream : default_stream(default_device());
+}
+
+StreamScope::StreamScope(Stream stream) : outer_(scoped_stream) { scoped_stream = stream; }
+StreamScope::~StreamScope() { scoped_stream = outer_; }
 
 const char* device_name(Device device) { return kDeviceNames[static_cast<int>(device.kind)]; }
 

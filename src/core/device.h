@@ -31,8 +31,22 @@ void set_default_device(Device device);
 Stream default_stream(Device device);
 void set_default_stream(Stream stream);
 Stream new_stream(Device device);
-// `stream` if it was chosen, else the default stream of the default device.
+// `stream` if it was chosen, else that of the innermost StreamScope, else the default stream of the
+// default device.
 Stream resolve(Stream stream);
+
+// While it lives, operations of this thread that name no stream go to `stream`. For derivative and
+// batching rules, which use operators: they belong on the stream of the operation itself.
+class StreamScope {
+ public:
+  explicit StreamScope(Stream stream);
+  ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  Stream outer_;
+};
 
 // "cpu", "ref"; the inverse throws ValueError naming the known devices.
 const char* device_name(Device device);
