@@ -83,9 +83,12 @@ constinit thread_local ReleaseQueue release_queue{};
 // Drops one reference; returns the node if it died with it.
 Node* unref(Slot* slot) noexcept {
   if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
-  delete slot->data;
-  slot->data = nullptr;
   Node* node = slot->node;
+  // A trace may ask for an output that nobody holds: derivative rules read all of them.
+  if (!node->traced || TraceScope::depth() == 0) {
+    delete slot->data;
+    slot->data = nullptr;
+  }
   return node->live_slots.fetch_sub(1, std::memory_order_acq_rel) == 1 ? node : nullptr;
 }
 
@@ -96,7 +99,10 @@ void destroy_into_queue(Node* node) noexcept {
   }
   if (node->params) node->op->params->destroy(node->params);
   delete node->error;
-  for (uint32_t i = 0; i < node->output_count; ++i) node->slots[i].~Slot();
+  for (uint32_t i = 0; i < node->output_count; ++i) {
+    delete node->slots[i].data;
+    node->slots[i].~Slot();
+  }
   uint16_t block_class = node->block_class;
   node->~Node();
   block_pool.give(node, block_class);
@@ -144,7 +150,6 @@ Node* allocate_node(size_t outputs, size_t inputs, const ParamsType* params) {
   node->params = params ? block + params_at : nullptr;
   node->output_count = static_cast<uint32_t>(outputs);
   node->input_count = static_cast<uint32_t>(inputs);
-  node->live_slots.store(static_cast<uint32_t>(outputs), std::memory_order_relaxed);
   live.fetch_add(1, std::memory_order_relaxed);
   return node;
 }
@@ -175,17 +180,20 @@ namespace detail {
 
 Node* build_node(const Op& op, const Array* inputs, size_t input_count, const void* params,
                  void (*place)(void* to, const void* from), Stream stream) {
-  constexpr int kInlineOutputs = 4;
-  OutputSpec specs[kInlineOutputs];
-  MICA_ASSERT(op.outputs <= kInlineOutputs);
+  constexpr size_t kInlineOutputs = 4;
+  OutputSpec few[kInlineOutputs];
   stream = resolve(stream);
-  op.infer(Application{{inputs, input_count}, {}, params, stream}, {specs, static_cast<size_t>(op.outputs)});
-  Node* node = allocate_node(static_cast<size_t>(op.outputs), input_count, op.params);
+  Application application{{inputs, input_count}, {}, params, stream};
+  size_t outputs = op.count_outputs ? op.count_outputs(application) : static_cast<size_t>(op.outputs);
+  std::vector<OutputSpec> many(outputs > kInlineOutputs ? outputs : 0);
+  std::span<OutputSpec> specs(many.empty() ? few : many.data(), outputs);
+  op.infer(application, specs);
+  Node* node = allocate_node(outputs, input_count, op.params);
   node->op = &op;
   node->id = next_id.fetch_add(1, std::memory_order_relaxed);
   node->stream = stream;
   node->traced = any_traced(inputs, input_count);
-  for (int i = 0; i < op.outputs; ++i) {
+  for (size_t i = 0; i < outputs; ++i) {
     auto* slot = new (&node->slots[i]) Slot;
     slot->node = node;
     slot->shape = std::move(specs[i].shape);
@@ -239,7 +247,8 @@ Array Array::adopt(Slot* slot) {
 }
 
 Array Array::share(Slot* slot) {
-  slot->refs.fetch_add(1, std::memory_order_relaxed);
+  if (slot->refs.fetch_add(1, std::memory_order_relaxed) == 0)
+    slot->node->live_slots.fetch_add(1, std::memory_order_relaxed);
   return adopt(slot);
 }
 

@@ -48,7 +48,7 @@ struct Node {
   bool traced = false;         // a transform needs its inputs even after evaluation
   uint16_t block_class = 0;    // pool size class
   uint32_t output_count = 0;
-  std::atomic<uint32_t> live_slots{0};
+  std::atomic<uint32_t> live_slots{0};  // those with handles
   uint32_t input_count = 0;
   Slot* slots = nullptr;
   Array* inputs = nullptr;

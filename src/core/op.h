@@ -65,6 +65,8 @@ struct Op {
   const char* name;
   const ParamsType* params = nullptr;
   int outputs = 1;
+  // For ops whose number of outputs depends on the application; `outputs` is then ignored.
+  size_t (*count_outputs)(const Application&) = nullptr;
   // Elementwise ops compute each output element from the elements at the same place of the inputs,
   // broadcast to the output's shape. They are fused into regions; the backends know them by index.
   bool elementwise = false;

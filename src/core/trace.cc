@@ -39,7 +39,7 @@ Array placeholder(const Shape& shape, Dtype dtype) {
   return array;
 }
 
-std::vector<Node*> traced_nodes(std::span<const Array> outputs) {
+std::vector<Node*> traced_nodes(std::span<const Array> outputs, uint64_t since) {
   struct Frame {
     Node* node;
     uint32_t next;
@@ -49,7 +49,7 @@ std::vector<Node*> traced_nodes(std::span<const Array> outputs) {
   std::vector<Node*> order;
   std::vector<Frame> stack;
   auto visit = [&](Node* node) {
-    if (!node->traced || node->mark == epoch) return;
+    if (!node->traced || node->id < since || node->mark == epoch) return;
     node->mark = epoch;
     stack.push_back({node, 0});
   };

@@ -32,8 +32,9 @@ class TraceScope {
 // A traced array without a value.
 Array placeholder(const Shape& shape, Dtype dtype);
 
-// The nodes that `outputs` depend on, inputs before users, down to (not including) what is not traced.
-std::vector<Node*> traced_nodes(std::span<const Array> outputs);
+// The nodes that `outputs` depend on, inputs before users, down to (not including) what is not traced or
+// older than the node numbered `since`.
+std::vector<Node*> traced_nodes(std::span<const Array> outputs, uint64_t since = 0);
 
 // Rebuilds one node with other inputs (shapes may differ); params are copied from `node`.
 Arrays rebuild(const Node& node, std::span<const Array> inputs);
