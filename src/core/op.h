@@ -52,7 +52,7 @@ struct Sample {
     bool differentiable = true;
     Dtype dtype = Dtype::F32;
     bool fixed_dtype = false;      // false: the sweep may try other floating types
-    std::vector<double> values;    // if given: these instead of random ones
+    std::vector<double> values = {};  // if given: these instead of random ones
   };
   std::vector<Input> inputs;
   std::function<Arrays(std::span<const Array>)> apply;  // calls public functions

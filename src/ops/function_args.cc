@@ -47,27 +47,6 @@ size_t keyword_place(const Function& function, std::string_view name) {
   throw_type("{}() got an unexpected keyword argument '{}'", full_name(function), name);
 }
 
-// Integers of any size wrap to T as in C++; a fill holds those that a double holds.
-template <class T>
-Array integer_scalar(int64_t value, Stream s) {
-  constexpr int64_t kExact = int64_t{1} << 53;
-  T element = static_cast<T>(value);
-  bool exact = sizeof(T) < 8 || (value <= kExact && value >= (std::is_signed_v<T> ? -kExact : 0));
-  return exact ? fill({}, static_cast<double>(element), dtype_of<T>, s)
-               : Array::from<T>({element}, {});
-}
-
-Array integer_scalar(int64_t value, Dtype dtype, Stream s) {
-  if (is_floating(dtype)) return fill({}, static_cast<double>(value), dtype, s);
-  return dispatch(dtype, [&](auto tag) -> Array {
-    using T = typename decltype(tag)::type;
-    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
-      return integer_scalar<T>(value, s);
-    else
-      return fill({}, value != 0, Dtype::Bool, s);
-  });
-}
-
 }  // namespace
 
 const char* value_kind(const Value& value) {
@@ -112,18 +91,16 @@ std::vector<Value> bind_arguments(const Function& function, std::span<const Valu
   return values;
 }
 
-Array weak_scalar(const Value& scalar, std::optional<Dtype> beside, Stream s) {
-  if (const bool* value = std::get_if<bool>(&scalar))
-    return fill({}, *value, beside.value_or(Dtype::Bool), s);
-  if (const int64_t* value = std::get_if<int64_t>(&scalar)) {
-    bool narrow = *value >= std::numeric_limits<int32_t>::min() &&
-                  *value <= std::numeric_limits<int32_t>::max();
-    Dtype alone = narrow ? Dtype::I32 : Dtype::I64;
-    return integer_scalar(
-        *value, beside.value_or(alone) == Dtype::Bool ? alone : beside.value_or(alone), s);
+Array weak_scalar(const Value& value, std::optional<Dtype> beside, Stream s) {
+  Scalar scalar = std::holds_alternative<bool>(value)      ? Scalar(std::get<bool>(value))
+                  : std::holds_alternative<int64_t>(value) ? Scalar(std::get<int64_t>(value))
+                                                           : Scalar(std::get<double>(value));
+  Dtype alone = Dtype::F32;
+  if (scalar.kind == Scalar::Kind::Bool) alone = Dtype::Bool;
+  if (scalar.kind == Scalar::Kind::Integer) {
+    alone = scalar.integer == static_cast<int32_t>(scalar.integer) ? Dtype::I32 : Dtype::I64;
   }
-  Dtype dtype = beside && is_floating(*beside) ? *beside : Dtype::F32;
-  return fill({}, std::get<double>(scalar), dtype, s);
+  return fill({}, scalar, beside ? scalar.beside(*beside) : alone, s);
 }
 
 namespace detail {
@@ -177,6 +154,7 @@ std::vector<double> as_doubles(const Caller& caller, size_t place) {
 Arrays as_arrays(const Caller& caller, size_t place) {
   const Value& value = caller.values[place];
   if (const auto* held = std::get_if<Arrays>(&value)) return *held;
+  if (const auto* held = std::get_if<Array>(&value)) return {*held};
   if (const auto* held = std::get_if<std::vector<int64_t>>(&value); held && held->empty())
     return {};
   wrong_kind(caller, place, "list of arrays");

@@ -13,6 +13,7 @@
 
 #include "core/op.h"
 #include "core/params.h"
+#include "ops/elementwise.h"
 
 namespace mica {
 
@@ -29,7 +30,7 @@ Arrays split(const Array& a, const Shape& places, int axis = 0, Stream s = {});
 // and "edge". One pair stands for all axes.
 Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
           const Array& value, Stream s = {});
-Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, double value = 0,
+Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, Scalar value = 0,
           Stream s = {});
 Array pad_edge(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
                Stream s = {});

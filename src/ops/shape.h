@@ -14,6 +14,7 @@
 
 #include "core/op.h"
 #include "core/params.h"
+#include "ops/rules.h"
 
 namespace mica {
 
@@ -109,11 +110,6 @@ extern const Op depends_op;
 // caller in errors.
 SliceParams resolve_slice(const Shape& shape, const Shape& start, const Shape& stop,
                           const Shape& strides, const char* op);
-// `a` with its batch axis first and `rank` further axes, unit axes added after the batch axis: how
-// batching rules align ranks. An unbatched array (axis -1) gets a batch axis of extent 1.
-Array batch_first(const Array& a, int axis, size_t rank, Stream s);
-// The extent of the batch axis that `axes` mark.
-int64_t batch_extent(std::span<const Array> inputs, std::span<const int> axes);
 
 }  // namespace ops
 }  // namespace mica
