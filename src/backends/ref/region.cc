@@ -132,32 +132,35 @@ Total identity(Reduce reduce) {
   }
 }
 
+// The larger (or smaller) value; NaN stays.
+template <class T>
+T better(T best, T candidate, bool larger) {
+  if (best != best || candidate != candidate) return best != best ? best : candidate;
+  return (larger ? candidate > best : candidate < best) ? candidate : best;
+}
+
 void accumulate(Total& total, Wide value, Reduce reduce, Dtype dtype, bool first) {
-  auto better = [&](auto& best, auto candidate) {
-    bool take = reduce == Reduce::Max ? candidate > best : candidate < best;
-    if (first || take || candidate != candidate) best = candidate;
-  };
-  bool is_unsigned = is_unsigned_integer(dtype);
   switch (reduce) {
     case Reduce::Sum:
-      total.real += value.real;
-      total.integer = scalar::plus(total.integer, value.integer);
-      break;
+      total = {total.real + value.real, scalar::plus(total.integer, value.integer)};
+      return;
     case Reduce::Prod:
-      total.real *= value.real;
-      total.integer = scalar::times(total.integer, value.integer);
-      break;
-    case Reduce::All: total.integer &= value.integer; break;
-    case Reduce::Any: total.integer |= value.integer; break;
-    default:
-      if (is_unsigned)
-        better(reinterpret_cast<uint64_t&>(total.integer), static_cast<uint64_t>(value.integer));
-      else if (is_floating(dtype)) {
-        if (!(total.real != total.real) || first)
-          better(total.real, static_cast<long double>(value.real));
-      } else
-        better(total.integer, value.integer);
+      total = {total.real * value.real, scalar::times(total.integer, value.integer)};
+      return;
+    case Reduce::All: total.integer &= value.integer; return;
+    case Reduce::Any: total.integer |= value.integer; return;
+    default: break;
   }
+  bool larger = reduce == Reduce::Max;
+  if (first)
+    total = {value.real, value.integer};
+  else if (is_floating(dtype))
+    total.real = better(total.real, static_cast<long double>(value.real), larger);
+  else if (is_unsigned_integer(dtype))
+    total.integer = static_cast<int64_t>(
+        better(static_cast<uint64_t>(total.integer), static_cast<uint64_t>(value.integer), larger));
+  else
+    total.integer = better(total.integer, value.integer, larger);
 }
 
 class Reducer {
@@ -175,11 +178,7 @@ class Reducer {
     size_t at = 0;
     for (size_t i = 0; i < kept_.size(); ++i)
       if (kept_[i] != 1) at += static_cast<size_t>(index[i] * strides_[i]);
-    Dtype dtype =
-        region_.reduction->reduce == Reduce::Max || region_.reduction->reduce == Reduce::Min
-            ? region_.reduction_dtype
-            : Dtype::F64;
-    accumulate(totals_[at], value, reduce_, dtype, !seen_[at]);
+    accumulate(totals_[at], value, reduce_, region_.reduction_dtype, !seen_[at]);
     seen_[at] = true;
   }
   void finish() {
