@@ -1,0 +1,157 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace mica {
+
+// Guards form a list that only grows, so that the handler may walk it at any moment; a guard whose
+// begin is 0 is free.
+struct MappedFile::Guard {
+  std::atomic<uintptr_t> begin{0};
+  std::atomic<uintptr_t> end{0};
+  std::atomic<bool> damaged{false};
+  Guard* next = nullptr;
+};
+
+namespace {
+
+using Guard = MappedFile::Guard;
+
+std::mutex guards_mutex;
+std::atomic<Guard*> guards{nullptr};
+struct sigaction previous_action;
+uintptr_t page_size = 0;
+
+static_assert(std::atomic<uintptr_t>::is_always_lock_free);
+
+Guard* guard_of(uintptr_t address) {
+  for (Guard* guard = guards.load(); guard != nullptr; guard = guard->next) {
+    const uintptr_t begin = guard->begin.load();
+    const uintptr_t end = guard->end.load();
+    // Read twice, in case another thread is giving the guard to another mapping.
+    if (begin != 0 && begin <= address && address < end && guard->begin.load() == begin)
+      return guard;
+  }
+  return nullptr;
+}
+
+// Replaces the pages from the faulting one to the end of the mapping by zeros.
+bool replace_lost_pages(uintptr_t address) {
+  Guard* guard = guard_of(address);
+  if (guard == nullptr) return false;
+  guard->damaged.store(true);
+  const uintptr_t begin = address & ~(page_size - 1);
+  // The plain system call, since the C function may be a sanitizer's, not meant for handlers.
+  const long mapped = syscall(SYS_mmap, begin, guard->end.load() - begin, PROT_READ,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  return static_cast<uintptr_t>(mapped) == begin;
+}
+
+void on_bus_error(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  const bool from_memory = info->si_code > 0;  // as opposed to kill(2)
+  if (from_memory && replace_lost_pages(reinterpret_cast<uintptr_t>(info->si_addr))) {
+    errno = saved_errno;
+    return;
+  }
+  if (previous_action.sa_flags & SA_SIGINFO) {
+    previous_action.sa_sigaction(signal, info, context);
+  } else if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN) {
+    previous_action.sa_handler(signal);
+  } else {
+    // With the old action in place the access faults again on return; a sent signal is sent again.
+    sigaction(SIGBUS, &previous_action, nullptr);
+    if (!from_memory) raise(signal);
+  }
+  errno = saved_errno;
+}
+
+Guard* add_guard(const std::byte* data, size_t size) {
+  std::lock_guard lock(guards_mutex);
+  if (page_size == 0) {
+    page_size = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    struct sigaction action{};
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, nullptr, &previous_action);  // before the handler can run
+    sigaction(SIGBUS, &action, nullptr);
+  }
+  Guard* guard = guards.load();
+  while (guard != nullptr && guard->begin.load() != 0) guard = guard->next;
+  if (guard == nullptr) {
+    guard = new Guard;
+    guard->next = guards.load();
+    guards.store(guard);
+  }
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  guard->damaged.store(false);
+  guard->end.store(begin + (size + page_size - 1) / page_size * page_size);
+  guard->begin.store(begin);
+  return guard;
+}
+
+int64_t modified_ns(const struct stat& status) {
+  return int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+[[noreturn]] void throw_cannot(const char* what, const std::string& path, int error) {
+  throw_io("cannot {} {}: {}", what, path, std::generic_category().message(error));
+}
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = path;
+  // O_NONBLOCK: opening a pipe would wait for a writer.
+  file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file->descriptor_ < 0) throw_cannot("open", path, errno);
+  struct stat status{};
+  if (fstat(file->descriptor_, &status) != 0) throw_cannot("open", path, errno);
+  if (S_ISDIR(status.st_mode)) throw_cannot("map", path, EISDIR);
+  if (!S_ISREG(status.st_mode)) throw_io("cannot map {}: not a regular file", path);
+  file->modified_ns_ = modified_ns(status);
+  const auto size = static_cast<size_t>(status.st_size);
+  if (size == 0) return file;
+  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file->descriptor_, 0);
+  if (data == MAP_FAILED) throw_cannot("map", path, errno);
+  file->data_ = static_cast<const std::byte*>(data);
+  file->size_ = size;
+  file->guard_ = add_guard(file->data_, size);
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (guard_ != nullptr) {
+    std::lock_guard lock(guards_mutex);
+    guard_->begin.store(0);
+  }
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+bool MappedFile::damaged() const { return guard_ != nullptr && guard_->damaged.load(); }
+
+void MappedFile::check_unchanged() const {
+  if (damaged()) throw_io("{} was cut short or could not be read while it was in use", path_);
+  struct stat status{};
+  if (fstat(descriptor_, &status) != 0) throw_cannot("examine", path_, errno);
+  if (static_cast<size_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_) {
+    throw_io("{} was changed while it was in use ({} bytes when opened, {} now)", path_, size_,
+             status.st_size);
+  }
+}
+
+}  // namespace mica

@@ -1,0 +1,137 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "tests/base/expect_error.h"
+#include "tests/base/temporary_folder.h"
+
+namespace mica {
+namespace {
+
+int sum(std::span<const std::byte> bytes) {
+  int total = 0;
+  for (const std::byte byte : bytes) total += std::to_integer<int>(byte);
+  return total;
+}
+
+TEST(MappedFileTest, MapsTheWholeFile) {
+  TemporaryFolder folder;
+  const std::string path = folder.write("file", "contents");
+  const auto file = MappedFile::open(path);
+  EXPECT_EQ(file->path(), path);
+  EXPECT_EQ(file->size(), 8u);
+  EXPECT_EQ(std::memcmp(file->bytes().data(), "contents", 8), 0);
+  EXPECT_FALSE(file->damaged());
+  file->check_unchanged();
+}
+
+TEST(MappedFileTest, EmptyFile) {
+  TemporaryFolder folder;
+  const auto file = MappedFile::open(folder.write("empty", ""));
+  EXPECT_TRUE(file->bytes().empty());
+  EXPECT_FALSE(file->damaged());
+  file->check_unchanged();
+}
+
+TEST(MappedFileTest, ErrorsNamePathAndReason) {
+  TemporaryFolder folder;
+  expect_error(ErrorKind::Io, "/none: No such file",
+               [&] { MappedFile::open(folder.path("none")); });
+  expect_error(ErrorKind::Io, "Is a directory", [&] { MappedFile::open(folder.path()); });
+  mkfifo(folder.path("pipe").c_str(), 0600);
+  expect_error(ErrorKind::Io, "not a regular file", [&] { MappedFile::open(folder.path("pipe")); });
+  expect_error(ErrorKind::Io, "not a regular file", [&] { MappedFile::open("/dev/zero"); });
+  const std::string secret = folder.write("secret", "x");
+  chmod(secret.c_str(), 0);
+  if (geteuid() != 0) {
+    expect_error(ErrorKind::Io, "Permission denied", [&] { MappedFile::open(secret); });
+  }
+}
+
+TEST(MappedFileTest, TruncationIsAnErrorNotACrash) {
+  TemporaryFolder folder;
+  const std::string path = folder.write("file", std::string(1 << 20, '\1'));
+  const auto file = MappedFile::open(path);
+  const auto other = MappedFile::open(folder.write("other", std::string(100, '\2')));
+  ASSERT_EQ(truncate(path.c_str(), 4096), 0);
+  expect_error(ErrorKind::Io, "was changed", [&] { file->check_unchanged(); });
+  EXPECT_EQ(sum(file->bytes()), 4096);
+  EXPECT_TRUE(file->damaged());
+  expect_error(ErrorKind::Io, "cut short", [&] { file->check_unchanged(); });
+  EXPECT_EQ(sum(other->bytes()), 200);
+  EXPECT_FALSE(other->damaged());
+  other->check_unchanged();
+}
+
+TEST(MappedFileTest, ManyThreadsMeetTheTruncation) {
+  TemporaryFolder folder;
+  for (int round = 0; round < 10; ++round) {
+    const std::string path = folder.write("file", std::string(1 << 20, '\1'));
+    const auto file = MappedFile::open(path);
+    ASSERT_EQ(truncate(path.c_str(), 0), 0);
+    std::vector<std::thread> readers;
+    for (size_t reader = 0; reader < 4; ++reader) {
+      readers.emplace_back([&file, reader] {
+        EXPECT_EQ(sum(file->bytes().subspan(reader << 18, 1 << 18)), 0);
+        EXPECT_TRUE(file->damaged());
+      });
+    }
+    for (auto& reader : readers) reader.join();
+  }
+  // The guard of a closed file serves the next one afresh.
+  EXPECT_FALSE(MappedFile::open(folder.write("next", "x"))->damaged());
+}
+
+TEST(MappedFileTest, ChangedContentsAreNoticed) {
+  TemporaryFolder folder;
+  const std::string path = folder.write("file", "before");
+  const auto file = MappedFile::open(path);
+  const timespec times[2] = {{1, 0}, {1, 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+  expect_error(ErrorKind::Io, "was changed", [&] { file->check_unchanged(); });
+}
+
+TEST(MappedFileTest, ReplacingTheFileIsNoChange) {
+  TemporaryFolder folder;
+  const std::string path = folder.write("file", "before");
+  const auto file = MappedFile::open(path);
+  std::filesystem::rename(folder.write("new", "after all"), path);
+  file->check_unchanged();
+  EXPECT_EQ(std::memcmp(file->bytes().data(), "before", 6), 0);
+}
+
+// A SIGBUS that is not ours goes to the action that was set before the first mapping.
+TEST(MappedFileTest, OtherBusErrorsKeepTheirAction) {
+  TemporaryFolder folder;
+  const std::string path = folder.write("file", std::string(8192, '\1'));
+  const auto ours = MappedFile::open(folder.write("ours", "x"));
+  const pid_t child = fork();
+  if (child == 0) {
+    close(STDERR_FILENO);  // a sanitizer reports the fault
+    const int descriptor = open(path.c_str(), O_RDONLY);
+    const char* data =
+        static_cast<char*>(mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE, descriptor, 0));
+    if (truncate(path.c_str(), 0) != 0) _exit(3);
+    volatile char read = data[4096];
+    _exit(read == 0 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_NE(status, 0);
+  if (WIFSIGNALED(status)) {
+    EXPECT_EQ(WTERMSIG(status), SIGBUS);
+  }
+}
+
+}  // namespace
+}  // namespace mica
