@@ -1,0 +1,150 @@
+// What the row kernels (softmax, norms, rope, attention) share: float lanes loaded from and stored
+// to float32, float16 and bfloat16 memory, and the exponential that softmax needs. Included by each
+// kernel file once per vector instruction set (Highway's foreach_target).
+//
+//   const F32 d;
+//   auto x = load(d, row + i);             // row: const float*, float16_t* or bfloat16_t*
+//   store(d, exp_negative(d, x), out + i); // rounded to nearest even
+#if defined(MICA_CPU_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MICA_CPU_LANES_INL_H
+#undef MICA_CPU_LANES_INL_H
+#else
+#define MICA_CPU_LANES_INL_H
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "core/dtype.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mica::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::ScalableTag<float>;
+using VF32 = hn::Vec<F32>;
+
+#undef MICA_HAVE_F16
+// Targets whose float16 conversions are exact instructions; Highway's emulation truncates.
+#if HWY_ARCH_ARM || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2)
+#define MICA_HAVE_F16 1
+#else
+#define MICA_HAVE_F16 0
+#endif
+#undef MICA_LANES_HALF
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#define MICA_LANES_HALF 0
+#else
+#define MICA_LANES_HALF 1
+#endif
+
+HWY_INLINE VF32 load(F32 d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE void store(F32 d, VF32 v, float* p) { hn::StoreU(v, d, p); }
+
+// Element by element, for targets without the instructions.
+template <class T>
+HWY_INLINE VF32 load_each(F32 d, const T* p) {
+  HWY_ALIGN float wide[hn::MaxLanes(F32())];
+  for (size_t i = 0; i < hn::Lanes(d); ++i) wide[i] = static_cast<float>(p[i]);
+  return hn::Load(d, wide);
+}
+template <class T>
+HWY_INLINE void store_each(F32 d, VF32 v, T* p) {
+  HWY_ALIGN float wide[hn::MaxLanes(F32())];
+  hn::Store(v, d, wide);
+  for (size_t i = 0; i < hn::Lanes(d); ++i) p[i] = T(wide[i]);
+}
+
+HWY_INLINE VF32 load(F32 d, const bfloat16_t* p) {
+#if MICA_LANES_HALF
+  const hn::Rebind<uint32_t, F32> du32;
+  const hn::Rebind<uint16_t, F32> du16;
+  auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, bits)));
+#else
+  return load_each(d, p);
+#endif
+}
+HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
+#if MICA_LANES_HALF
+  const hn::Rebind<uint32_t, F32> du32;
+  const hn::Rebind<int32_t, F32> di32;
+  const hn::Rebind<uint16_t, F32> du16;
+  auto bits = hn::BitCast(du32, v);
+  auto upper = hn::ShiftRight<16>(bits);
+  auto odd = hn::And(upper, hn::Set(du32, 1));
+  auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du32, 0x7fff))));
+  auto quiet = hn::Or(upper, hn::Set(du32, 0x40));
+  auto result = hn::IfThenElse(hn::RebindMask(du32, hn::IsNaN(v)), quiet, rounded);
+  hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di32, result)), du16, reinterpret_cast<uint16_t*>(p));
+#else
+  store_each(d, v, p);
+#endif
+}
+
+HWY_INLINE VF32 load(F32 d, const float16_t* p) {
+#if MICA_HAVE_F16
+  const hn::Rebind<hwy::float16_t, F32> df16;
+  return hn::PromoteTo(d, hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(p)));
+#else
+  return load_each(d, p);
+#endif
+}
+HWY_INLINE void store(F32 d, VF32 v, float16_t* p) {
+#if MICA_HAVE_F16
+  const hn::Rebind<hwy::float16_t, F32> df16;
+  hn::StoreU(hn::DemoteTo(df16, v), df16, reinterpret_cast<hwy::float16_t*>(p));
+#else
+  store_each(d, v, p);
+#endif
+}
+
+// The first n < Lanes elements; the other lanes are `fill`. Nothing beyond them is touched.
+template <class T>
+HWY_INLINE VF32 load_part(F32 d, const T* p, size_t n, float fill = 0) {
+  T part[hn::MaxLanes(F32())];
+  std::fill_n(part, hn::MaxLanes(F32()), T(fill));
+  std::memcpy(static_cast<void*>(part), p, n * sizeof(T));
+  return load(d, part);
+}
+template <class T>
+HWY_INLINE void store_part(F32 d, VF32 v, T* p, size_t n) {
+  T part[hn::MaxLanes(F32())];
+  store(d, v, part);
+  std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
+}
+
+// e^x for x <= 88 to about 1 ulp; 0 below -87.3 (no subnormal results), NaN for NaN. Cephes'
+// polynomial; the power of two is made from the bits of a sum with 1.5 * 2^23.
+HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {
+  const hn::Rebind<int32_t, F32> di;
+  const auto shift = hn::Set(d, 12582912.0f);
+  const auto shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), shift);
+  const auto n = hn::Sub(shifted, shift);
+  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  auto y = hn::Set(d, 1.9875691500e-4f);
+  y = hn::MulAdd(y, r, hn::Set(d, 1.3981999507e-3f));
+  y = hn::MulAdd(y, r, hn::Set(d, 8.3334519073e-3f));
+  y = hn::MulAdd(y, r, hn::Set(d, 4.1665795894e-2f));
+  y = hn::MulAdd(y, r, hn::Set(d, 1.6666665459e-1f));
+  y = hn::MulAdd(y, r, hn::Set(d, 5.0000001201e-1f));
+  y = hn::MulAdd(y, hn::Mul(r, r), hn::Add(r, hn::Set(d, 1.0f)));
+  const auto power = hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 0x3f800000));
+  y = hn::Mul(y, hn::BitCast(d, power));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), y);
+}
+
+HWY_INLINE float sum_lanes(F32 d, VF32 v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+HWY_INLINE float max_lanes(F32 d, VF32 v) { return hn::GetLane(hn::MaxOfLanes(d, v)); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mica::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
