@@ -26,7 +26,10 @@ std::vector<std::pair<std::string, Entries>> grouped(const Entries& entries) {
   return groups;
 }
 
-Tree build(const Entries& entries) {
+constexpr int kMaxDepth = 100;  // paths come from files
+
+Tree build(const Entries& entries, int depth) {
+  if (depth > kMaxDepth) throw_value("[tree] a path has more than {} parts", kMaxDepth);
   auto groups = grouped(entries);
   Tree::Dict children;
   for (auto& [head, rest] : groups) {
@@ -34,7 +37,7 @@ Tree build(const Entries& entries) {
     if (rest.size() > 1 &&
         std::any_of(rest.begin(), rest.end(), [](auto& e) { return e.first.data() == nullptr; }))
       throw_value("[tree] \"{}\" is an array and a branch, or given twice", head);
-    children.emplace_back(head, leaf ? Tree(rest[0].second) : build(rest));
+    children.emplace_back(head, leaf ? Tree(rest[0].second) : build(rest, depth + 1));
   }
   Tree::List items(children.size());
   for (auto& [head, child] : children) {
@@ -107,7 +110,7 @@ Tree Tree::from_named(const Named& leaves) {
   Entries entries;
   for (const auto& [path, array] : leaves) entries.emplace_back(path, array);
   if (entries.size() == 1 && entries[0].first.empty()) return Tree(entries[0].second);
-  return build(entries);
+  return build(entries, 1);
 }
 
 }  // namespace mica

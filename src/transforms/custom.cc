@@ -3,9 +3,8 @@
 #include <atomic>
 
 #include "ops/create.h"
-#include "ops/elementwise.h"
 #include "ops/reduce.h"
-#include "ops/shape.h"
+#include "ops/rules.h"
 #include "transforms/derivatives.h"
 #include "transforms/vmap.h"
 
@@ -150,13 +149,8 @@ Batched vmap_custom(const Application& app, std::span<const int> axes) {
   Arrays results = listed(results_of(app));
   if (!batched_argument) return {results, {result_axes.begin(), result_axes.end()}};
   int64_t extent = ops::batch_extent(app.inputs, axes);
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (result_axes[i] > 0) results[i] = moveaxis(results[i], result_axes[i], 0, app.stream);
-    if (result_axes[i] >= 0) continue;
-    Shape shape = results[i].shape();
-    shape.insert(0, extent);
-    results[i] = broadcast_to(results[i], shape, app.stream);
-  }
+  for (size_t i = 0; i < results.size(); ++i)
+    results[i] = ops::batched(results[i], result_axes[i], extent, app.stream);
   auto rules = batched_rules(params.rules, batch_axes(argument_axes), results.size());
   return {with_rules(std::move(rules), listed(arguments_of(app)), results),
           std::vector<int>(results.size(), 0)};
