@@ -19,6 +19,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -85,6 +86,12 @@ void store(const View& view, int64_t offset, T value) {
     using E = typename decltype(tag)::type;
     at<E>(view)[offset] = convert<E>(value);
   });
+}
+
+// Copies an element as it is, between views of one dtype.
+inline void copy_element(const View& from, int64_t source, const View& to, int64_t target) {
+  auto size = static_cast<int64_t>(size_of(from.dtype));
+  std::memcpy(unbias(to.data) + target * size, unbias(from.data) + source * size, size_t(size));
 }
 
 // Where the element at a multi-index lies. The index may have more axes than the view (the view's

@@ -1,0 +1,191 @@
+// Reads at places that are data: take, take_along_axis, gather, slices.
+#include "ops/index.h"
+
+#include <algorithm>
+
+#include "backends/cpu/places.h"
+#include "backends/cpu/rows.h"
+#include "backends/cpu/strided.h"
+#include "base/thread_pool.h"
+
+namespace mica::cpu {
+
+namespace {
+
+constexpr int64_t kGrainBytes = 64 << 10;
+
+int64_t grain_for(int64_t bytes_each) {
+  return std::max<int64_t>(kGrainBytes / std::max<int64_t>(bytes_each, 1), 1);
+}
+
+std::span<int64_t> as_offsets(std::span<std::byte> workspace) {
+  return {reinterpret_cast<int64_t*>(workspace.data()), workspace.size() / sizeof(int64_t)};
+}
+
+// Calls f(TypeTag<T>) with an unsigned integer as wide as the elements.
+template <class F>
+void dispatch_width(Dtype dtype, F&& f) {
+  switch (size_of(dtype)) {
+    case 1: return f(TypeTag<uint8_t>{});
+    case 2: return f(TypeTag<uint16_t>{});
+    case 4: return f(TypeTag<uint32_t>{});
+    default: return f(TypeTag<uint64_t>{});
+  }
+}
+
+// Copies the block at each offset (in elements) of `a` to places `step` elements apart in `out`.
+void copy_blocks(const StridedCopy& block, const View& a, std::span<const int64_t> offsets,
+                 const View& out, int64_t step) {
+  int64_t size = size_of(a.dtype);
+  auto count = static_cast<int64_t>(offsets.size());
+  if (block.bytes() == size) {
+    dispatch_width(a.dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const T* from = a.as<T>();
+      T* to = out.as<T>();
+      ThreadPool::shared().parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) to[i * step] = from[offsets[i]];
+      });
+    });
+  } else if (block.bytes() >= 8 * kGrainBytes) {
+    for (int64_t i = 0; i < count; ++i)
+      block.run_parallel(a.data + offsets[i] * size, out.data + i * step * size);
+  } else {
+    ThreadPool::shared().parallel_for(
+        count, grain_for(block.bytes()), [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i)
+            block.run(a.data + offsets[i] * size, out.data + i * step * size);
+        });
+  }
+}
+
+size_t take_workspace(const KernelCall& call) {
+  return static_cast<size_t>(call.inputs[1].size()) * sizeof(int64_t);
+}
+
+// Short pieces of many rows: row by row, so that memory is read in order.
+void take_within_rows(const View& a, size_t axis, std::span<const int64_t> offsets,
+                      const View& out) {
+  View heads = a;  // the rows before the axis, one per last element
+  heads.shape.resize(axis + 1);
+  heads.strides.resize(axis + 1);
+  heads.shape[axis] = 1;
+  Shape piece(std::span<const int64_t>(a.shape.data() + axis + 1, a.shape.size() - axis - 1));
+  Strides from(std::span<const int64_t>(a.strides.data() + axis + 1, piece.size()));
+  StridedCopy copy(piece, from, row_major(piece), static_cast<size_t>(size_of(a.dtype)));
+  int64_t length = elements(piece), size = size_of(a.dtype),
+          row = static_cast<int64_t>(offsets.size()) * length;
+  ThreadPool::shared().parallel_for(
+      row_count(heads), grain_for(row * size), [&](int64_t begin, int64_t end) {
+        RowWalk walk(heads, begin);
+        for (int64_t r = begin; r < end; ++r, walk.next()) {
+          if (length == 1) {
+            dispatch_width(a.dtype, [&](auto tag) {
+              using T = typename decltype(tag)::type;
+              const T* source = a.as<T>() + walk.offset();
+              T* target = out.as<T>() + r * row;
+              for (size_t i = 0; i < offsets.size(); ++i) target[i] = source[offsets[i]];
+            });
+            continue;
+          }
+          for (size_t i = 0; i < offsets.size(); ++i) {
+            copy.run(a.data + (walk.offset() + offsets[i]) * size,
+                     out.data + (r * row + static_cast<int64_t>(i) * length) * size);
+          }
+        }
+      });
+}
+
+void take(const KernelCall& call) {
+  int axis = call.as<ops::TakeParams>().axis;
+  const View &a = call.inputs[0], &indices = call.inputs[1], &out = call.outputs[0];
+  auto offsets = as_offsets(call.workspace).first(static_cast<size_t>(indices.size()));
+  block_offsets({&indices, 1}, {&axis, 1}, a, Shape(a.shape.size(), 1), "take", offsets);
+  int64_t before = 1, after = 1;
+  for (int i = 0; i < axis; ++i) before *= a.shape[i];
+  for (size_t i = axis + 1; i < a.shape.size(); ++i) after *= a.shape[i];
+  if (before > 1 && after * size_of(a.dtype) < 256) {
+    return take_within_rows(a, static_cast<size_t>(axis), offsets, out);
+  }
+  // The block that one index selects, and where it goes: the axes of the indices lie between.
+  Shape shape = a.shape;
+  Strides from = a.strides, to = row_major(out.shape);
+  for (size_t i = 0; i < indices.shape.size(); ++i) to.erase(axis);
+  shape.erase(axis);
+  from.erase(axis);
+  StridedCopy block(shape, from, to, static_cast<size_t>(size_of(a.dtype)));
+  copy_blocks(block, a, offsets, out, after);
+}
+
+size_t gather_workspace(const KernelCall& call) {
+  size_t rank = call.inputs[0].shape.size(), lead = call.outputs[0].shape.size() - rank;
+  Shape places(std::span<const int64_t>(call.outputs[0].shape.data(), lead));
+  return static_cast<size_t>(elements(places)) * sizeof(int64_t);
+}
+
+void gather(const KernelCall& call) {
+  const auto& params = call.as<ops::GatherParams>();
+  const View &a = call.inputs[0], &out = call.outputs[0];
+  auto offsets = as_offsets(call.workspace).first(gather_workspace(call) / sizeof(int64_t));
+  block_offsets(call.inputs.subspan(1), params.axes, a, params.sizes, "gather", offsets);
+  StridedCopy block(params.sizes, a.strides, row_major(params.sizes),
+                    static_cast<size_t>(size_of(a.dtype)));
+  copy_blocks(block, a, offsets, out, elements(params.sizes));
+}
+
+template <class T, class I>
+void take_along(const View& a, const View& indices, const View& out, int axis) {
+  // Walks rows of the last axis; `a` stands still along the indexed one.
+  View still = a;
+  still.shape = indices.shape;
+  still.strides[axis] = 0;
+  int64_t length = row_length(indices), extent = a.shape[axis], stride = a.strides[axis];
+  int64_t step = still.strides.back(), index_step = indices.strides.back();
+  ThreadPool::shared().parallel_for(
+      row_count(indices), grain_for(length * 8), [&](int64_t begin, int64_t end) {
+        RowWalk from(still, begin), at(indices, begin);
+        for (int64_t r = begin; r < end; ++r, from.next(), at.next()) {
+          const T* source = a.as<T>() + from.offset();
+          const I* index = indices.as<I>() + at.offset();
+          T* target = out.as<T>() + r * length;
+          for (int64_t k = 0; k < length; ++k) {
+            auto wanted = static_cast<int64_t>(index[k * index_step]);
+            target[k] = source[k * step + stride * ops::resolve_index(wanted, extent, axis,
+                                                                      "take_along_axis")];
+          }
+        }
+      });
+}
+
+void take_along_axis(const KernelCall& call) {
+  int axis = call.as<ops::TakeParams>().axis;
+  const View &a = call.inputs[0], &indices = call.inputs[1], &out = call.outputs[0];
+  dispatch(indices.dtype, [&](auto tag) {
+    using I = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<I>) {
+      dispatch_width(a.dtype, [&](auto width) {
+        take_along<typename decltype(width)::type, I>(a, indices, out, axis);
+      });
+    }
+  });
+}
+
+void dynamic_slice(const KernelCall& call) {
+  const auto& params = call.as<ops::DynamicSliceParams>();
+  copy_block(block_at(call.inputs[0], call.inputs[1], params.axes, params.sizes, "slice"),
+             call.outputs[0]);
+}
+
+}  // namespace
+
+void index_kernels(KernelTable& registry) {
+  registry.add(ops::take_op,
+               {.run = &take, .layouts = {Layout::Any}, .workspace = &take_workspace});
+  registry.add(ops::take_along_axis_op,
+               {.run = &take_along_axis, .layouts = {Layout::Any, Layout::Any}});
+  registry.add(ops::gather_op,
+               {.run = &gather, .layouts = {Layout::Any}, .workspace = &gather_workspace});
+  registry.add(ops::dynamic_slice_op, {.run = &dynamic_slice, .layouts = {Layout::Any}});
+}
+
+}  // namespace mica::cpu

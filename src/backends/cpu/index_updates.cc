@@ -1,0 +1,340 @@
+// Writes at places that are data. Equal places are combined in the order of the updates, whatever
+// the number of threads: every element of the target belongs to one thread.
+#include <algorithm>
+#include <vector>
+
+#include "backends/cpu/places.h"
+#include "backends/cpu/radix.h"
+#include "backends/cpu/strided.h"
+#include "base/thread_pool.h"
+#include "ops/index.h"
+
+namespace mica::cpu {
+
+namespace {
+
+// Updates are combined in this type and rounded once.
+template <class T>
+struct WideOf {
+  using type = T;
+};
+template <>
+struct WideOf<float16_t> {
+  using type = float;
+};
+template <>
+struct WideOf<bfloat16_t> {
+  using type = float;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
+
+// Combines a value with an update; NaNs stay, integers wrap around.
+template <ScatterMode mode, class W>
+W combine(W old, W update) {
+  using Arithmetic = std::conditional_t<std::is_integral_v<W>, uint64_t, W>;
+  if constexpr (mode == ScatterMode::Add)
+    return static_cast<W>(static_cast<Arithmetic>(old) + static_cast<Arithmetic>(update));
+  else if constexpr (mode == ScatterMode::Prod)
+    return static_cast<W>(static_cast<Arithmetic>(old) * static_cast<Arithmetic>(update));
+  else if constexpr (mode == ScatterMode::Max)
+    return old >= update || old != old ? old : update;
+  else if constexpr (mode == ScatterMode::Min)
+    return old <= update || old != old ? old : update;
+  else
+    return update;
+}
+
+template <class F>
+void dispatch_mode(ScatterMode mode, F&& f) {
+  switch (mode) {
+    case ScatterMode::Add: return f(std::integral_constant<ScatterMode, ScatterMode::Add>{});
+    case ScatterMode::Prod: return f(std::integral_constant<ScatterMode, ScatterMode::Prod>{});
+    case ScatterMode::Max: return f(std::integral_constant<ScatterMode, ScatterMode::Max>{});
+    case ScatterMode::Min: return f(std::integral_constant<ScatterMode, ScatterMode::Min>{});
+    default: return f(std::integral_constant<ScatterMode, ScatterMode::Set>{});
+  }
+}
+
+// --- scatter
+
+struct Place {
+  int64_t offset;  // of the block's corner in the target
+  int64_t update;  // which update goes there
+};
+
+// A block of the target in runs of at most kRun elements at one stride.
+class BlockRuns {
+ public:
+  static constexpr int64_t kRun = 256;
+
+  BlockRuns(std::span<const int64_t> block, const Strides& strides)
+      : outer_(block), strides_(strides) {
+    if (!outer_.empty()) {
+      row_ = outer_.back();
+      stride_ = strides_.back();
+      outer_.erase(outer_.size() - 1);
+    }
+    per_row_ = (row_ + kRun - 1) / kRun;
+  }
+  int64_t count() const { return elements(outer_) * per_row_; }
+  struct Run {
+    int64_t target, update, length, stride;  // starts relative to the block's corner
+  };
+  Run operator[](int64_t i) const {
+    int64_t row = i / per_row_, begin = i % per_row_ * kRun;
+    Run run{begin * stride_, row * row_ + begin, std::min(kRun, row_ - begin), stride_};
+    for (size_t axis = outer_.size(); axis-- > 0;) {
+      run.target += row % outer_[axis] * strides_[axis];
+      row /= outer_[axis];
+    }
+    return run;
+  }
+
+ private:
+  Shape outer_;
+  Strides strides_;
+  int64_t row_ = 1, stride_ = 1, per_row_ = 1;
+};
+
+// One run of the block at places[begin … end), which are equal: all their updates into the target.
+template <ScatterMode mode, class T>
+void update_run(T* target, const T* updates, std::span<const Place> places, int64_t block,
+                const BlockRuns::Run& run) {
+  Wide<T> sums[BlockRuns::kRun];
+  T* to = target + places[0].offset + run.target;
+  for (int64_t i = 0; i < run.length; ++i) sums[i] = static_cast<Wide<T>>(to[i * run.stride]);
+  for (const Place& place : places) {
+    const T* from = updates + place.update * block + run.update;
+    for (int64_t i = 0; i < run.length; ++i)
+      sums[i] = combine<mode>(sums[i], static_cast<Wide<T>>(from[i]));
+  }
+  for (int64_t i = 0; i < run.length; ++i) to[i * run.stride] = T(sums[i]);
+}
+
+// The workspace of a scatter: places, sorted; scratch for sorting; where runs of equal places
+// begin.
+struct ScatterPlan {
+  std::span<Place> places;
+  std::span<Place> scratch;
+  std::span<int64_t> groups;  // one more than there are, the end last
+};
+
+size_t place_count(const KernelCall& call) {
+  const Shape& updates = call.inputs.back().shape;
+  size_t lead = updates.size() - call.outputs[0].shape.size();
+  return static_cast<size_t>(elements(Shape(std::span<const int64_t>(updates.data(), lead))));
+}
+
+size_t scatter_workspace(const KernelCall& call) {
+  return place_count(call) * (2 * sizeof(Place) + sizeof(int64_t)) + sizeof(int64_t);
+}
+
+// `offsets` is the last part of the workspace, which the groups take over.
+ScatterPlan plan_scatter(const KernelCall& call, std::span<const int64_t> block) {
+  const auto& params = call.as<ops::ScatterParams>();
+  size_t count = place_count(call);
+  auto* places = reinterpret_cast<Place*>(call.workspace.data());
+  auto* offsets = reinterpret_cast<int64_t*>(places + 2 * count);
+  block_offsets(call.inputs.subspan(1, params.axes.size()), params.axes, call.outputs[0], block,
+                "scatter", {offsets, count});
+  for (size_t i = 0; i < count; ++i) places[i] = {offsets[i], static_cast<int64_t>(i)};
+  radix_sort(places, places + count, static_cast<int64_t>(count),
+             [](const Place& place) { return static_cast<uint64_t>(place.offset); });
+  size_t groups = 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (i == 0 || places[i].offset != places[i - 1].offset)
+      offsets[groups++] = static_cast<int64_t>(i);
+  }
+  offsets[groups] = static_cast<int64_t>(count);
+  return {{places, count}, {places + count, count}, {offsets, groups + 1}};
+}
+
+template <ScatterMode mode, class T>
+void scatter_groups(const KernelCall& call, const ScatterPlan& plan, std::span<const int64_t> block,
+                    bool disjoint) {
+  const View &updates = call.inputs.back(), &out = call.outputs[0];
+  BlockRuns runs(block, row_major(out.shape));
+  auto per_block = elements(Shape(block)), groups = static_cast<int64_t>(plan.groups.size()) - 1;
+  int64_t run_count = runs.count(), total = groups * run_count;
+  int64_t grain = std::max<int64_t>(1, total * 16384 / std::max<int64_t>(updates.size(), 1));
+  auto range = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t group = i / run_count;
+      auto places =
+          plan.places.subspan(plan.groups[group], plan.groups[group + 1] - plan.groups[group]);
+      update_run<mode>(out.as<T>(), updates.as<T>(), places, per_block, runs[i % run_count]);
+    }
+  };
+  if (disjoint)
+    ThreadPool::shared().parallel_for(total, grain, range);
+  else
+    range(0, total);
+}
+
+// Single elements that need no wider sums: each thread applies the updates that fall into its part
+// of the target, in their order.
+template <ScatterMode mode, class T>
+void scatter_elements(const T* updates, std::span<const int64_t> offsets, T* target, int64_t size) {
+  int64_t parts = offsets.size() < 8192 ? 1 : ThreadPool::shared().threads();
+  int64_t width = (size + parts - 1) / parts;
+  ThreadPool::shared().parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    int64_t low = begin * width, high = std::min(end * width, size);
+    for (size_t i = 0; i < offsets.size(); ++i) {
+      int64_t at = offsets[i];
+      if (at >= low && at < high) target[at] = combine<mode>(target[at], updates[i]);
+    }
+  });
+}
+
+void scatter(const KernelCall& call) {
+  const auto& params = call.as<ops::ScatterParams>();
+  const View &updates = call.inputs.back(), &out = call.outputs[0];
+  size_t rank = out.shape.size();
+  if (updates.size() == 0) return;
+  std::span<const int64_t> block(updates.shape.data() + updates.shape.size() - rank, rank);
+  bool single = elements(Shape(block)) == 1;
+  // Blocks at different places overlap only if they extend along an indexed axis.
+  bool disjoint = std::all_of(params.axes.begin(), params.axes.end(),
+                              [&](int axis) { return block[axis] == 1; });
+  dispatch(out.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    dispatch_mode(params.mode, [&](auto mode) {
+      if constexpr (std::is_same_v<T, Wide<T>>) {
+        if (single) {
+          std::span<int64_t> offsets(reinterpret_cast<int64_t*>(call.workspace.data()),
+                                     place_count(call));
+          block_offsets(call.inputs.subspan(1, params.axes.size()), params.axes, out, block,
+                        "scatter", offsets);
+          return scatter_elements<mode.value>(updates.as<T>(), offsets, out.as<T>(), out.size());
+        }
+      }
+      scatter_groups<mode.value, T>(call, plan_scatter(call, block), block, disjoint);
+    });
+  });
+}
+
+// --- scatter along an axis
+
+// The lines of an array along an axis: [before, extent, after] in row-major order.
+struct Lines {
+  Lines(const Shape& shape, int axis) : extent(shape[axis]) {
+    for (int i = 0; i < axis; ++i) before *= shape[i];
+    for (size_t i = axis + 1; i < shape.size(); ++i) after *= shape[i];
+  }
+  int64_t before = 1, extent, after = 1;
+};
+
+// Updates of one line. Wider sums live in `sums`, one element per element of the line; only those
+// that are updated are touched.
+template <ScatterMode mode, class T>
+void update_line(T* target, const T* updates, const int64_t* places, int64_t count, int64_t step,
+                 Wide<T>* sums) {
+  if constexpr (mode == ScatterMode::Set || std::is_same_v<T, Wide<T>>) {
+    for (int64_t i = 0; i < count; ++i) {
+      T& to = target[places[i] * step];
+      to = combine<mode>(to, updates[i * step]);
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) sums[places[i]] = target[places[i] * step];
+    for (int64_t i = 0; i < count; ++i) sums[places[i]] += updates[i * step];
+    for (int64_t i = 0; i < count; ++i) target[places[i] * step] = T(sums[places[i]]);
+  }
+}
+
+template <ScatterMode mode, class T>
+void scatter_lines(const KernelCall& call, int axis) {
+  const View &indices = call.inputs[1], &updates = call.inputs[2], &out = call.outputs[0];
+  const char* name = mode == ScatterMode::Add ? "scatter_add_axis" : "put_along_axis";
+  Lines to(out.shape, axis), from(updates.shape, axis);
+  int64_t lines = to.before * to.after;
+  int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(from.extent, 1));
+  dispatch(indices.dtype, [&](auto tag) {
+    using I = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<I>) {
+      ThreadPool::shared().parallel_for(lines, grain, [&](int64_t begin, int64_t end) {
+        std::vector<int64_t> places(static_cast<size_t>(from.extent));
+        std::vector<float> sums(std::is_same_v<T, Wide<T>> ? 0 : static_cast<size_t>(to.extent));
+        for (int64_t line = begin; line < end; ++line) {
+          int64_t head = line / to.after, tail = line % to.after;
+          int64_t start = head * from.extent * from.after + tail;
+          const I* index = indices.as<I>() + start;
+          for (int64_t i = 0; i < from.extent; ++i) {
+            places[i] = ops::resolve_index(static_cast<int64_t>(index[i * from.after]), to.extent,
+                                           axis, name);
+          }
+          update_line<mode>(out.as<T>() + head * to.extent * to.after + tail,
+                            updates.as<T>() + start, places.data(), from.extent, to.after,
+                            sums.data());
+        }
+      });
+    }
+  });
+}
+
+void scatter_axis(const KernelCall& call) {
+  auto [axis, mode] = call.as<ops::ScatterAxisParams>();
+  bool add = mode == ScatterMode::Add;
+  dispatch(call.outputs[0].dtype, [&, axis = axis](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (add)
+      scatter_lines<ScatterMode::Add, T>(call, axis);
+    else
+      scatter_lines<ScatterMode::Set, T>(call, axis);
+  });
+}
+
+// --- slice updates
+
+void slice_update(const KernelCall& call) {
+  const auto& params = call.as<ops::SliceUpdateParams>();
+  View to = call.outputs[0];
+  to.shape = call.inputs[1].shape;
+  for (size_t i = 0; i < to.shape.size(); ++i) {
+    to.data += params.start[i] * to.strides[i] * size_of(to.dtype);
+    to.strides[i] *= params.stride[i];
+  }
+  copy_block(call.inputs[1], to);
+}
+
+void dynamic_slice_update(const KernelCall& call) {
+  const auto& axes = call.as<ops::DynamicSliceParams>().axes;
+  const View& update = call.inputs[1];
+  copy_block(update, block_at(call.outputs[0], call.inputs[2], axes, update.shape, "slice_update"));
+}
+
+void ragged_slice_update(const KernelCall& call) {
+  auto [axis, ring] = call.as<ops::RaggedParams>();
+  const View &update = call.inputs[1], &out = call.outputs[0];
+  auto along = static_cast<size_t>(axis);
+  int64_t capacity = out.shape[axis], rows = update.shape[axis];
+  if (update.size() == 0) return;
+  for (int64_t b = 0; b < out.shape[0]; ++b) {
+    int64_t start = index_value(call.inputs[2], b);
+    if (!ring || start < 0) ops::check_block("ragged_slice_update", start, rows, axis, capacity);
+    View to = part_of(out, 0, b, 1), from = part_of(update, 0, b, 1);
+    // In a ring the rows come in up to two pieces; of more than it holds the last ones stay.
+    int64_t row = ring ? std::max<int64_t>(rows - capacity, 0) : 0;
+    while (row < rows) {
+      int64_t at = ring ? (start + row) % capacity : start + row;
+      int64_t piece = std::min(rows - row, capacity - at);
+      copy_block(part_of(from, along, row, piece), part_of(to, along, at, piece));
+      row += piece;
+    }
+  }
+}
+
+}  // namespace
+
+void index_updates_kernels(KernelTable& registry) {
+  registry.add(ops::scatter_op, {.run = &scatter, .workspace = &scatter_workspace});
+  registry.add(ops::scatter_axis_op, {.run = &scatter_axis});
+  registry.add(ops::slice_update_op,
+               {.run = &slice_update, .layouts = {Layout::Contiguous, Layout::Any}});
+  registry.add(ops::dynamic_slice_update_op,
+               {.run = &dynamic_slice_update, .layouts = {Layout::Contiguous, Layout::Any}});
+  registry.add(ops::ragged_slice_update_op,
+               {.run = &ragged_slice_update, .layouts = {Layout::Contiguous, Layout::Any}});
+}
+
+}  // namespace mica::cpu

@@ -1,0 +1,121 @@
+#include "backends/cpu/strided.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/thread_pool.h"
+
+namespace mica::cpu {
+
+namespace {
+
+constexpr int64_t kGrainBytes = 256 << 10;  // what is worth handing to another thread
+
+template <class T>
+void copy_elements(const std::byte* from, std::byte* to, int64_t count, int64_t from_stride,
+                   int64_t to_stride) {
+  auto* source = reinterpret_cast<const T*>(from);
+  auto* target = reinterpret_cast<T*>(to);
+  if (to_stride == 1 && from_stride == 0) {
+    std::fill_n(target, count, *source);
+  } else if (to_stride == 1) {
+    for (int64_t i = 0; i < count; ++i) target[i] = source[i * from_stride];
+  } else {
+    for (int64_t i = 0; i < count; ++i) target[i * to_stride] = source[i * from_stride];
+  }
+}
+
+}  // namespace
+
+StridedCopy::StridedCopy(const Shape& shape, const Strides& from, const Strides& to,
+                         size_t element_bytes)
+    : element_(element_bytes) {
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] == 1) continue;
+    bool merge =
+        !outer_.empty() && from_.back() == from[i] * shape[i] && to_.back() == to[i] * shape[i];
+    if (merge) {
+      outer_.back() *= shape[i];
+      from_.back() = from[i];
+      to_.back() = to[i];
+    } else {
+      outer_.push_back(shape[i]);
+      from_.push_back(from[i]);
+      to_.push_back(to[i]);
+    }
+  }
+  if (outer_.empty()) return;
+  row_ = outer_.back();
+  row_from_ = from_.back();
+  row_to_ = to_.back();
+  for (Dims* dims : {&outer_, &from_, &to_}) dims->erase(dims->size() - 1);
+  for (int64_t extent : outer_) row_count_ *= extent;
+}
+
+void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const {
+  auto size = static_cast<int64_t>(element_);
+  from += begin * row_from_ * size;
+  to += begin * row_to_ * size;
+  int64_t count = end - begin;
+  if (row_from_ == 1 && row_to_ == 1) {
+    std::memcpy(to, from, static_cast<size_t>(count * size));
+    return;
+  }
+  switch (element_) {
+    case 1: return copy_elements<uint8_t>(from, to, count, row_from_, row_to_);
+    case 2: return copy_elements<uint16_t>(from, to, count, row_from_, row_to_);
+    case 4: return copy_elements<uint32_t>(from, to, count, row_from_, row_to_);
+    default: return copy_elements<uint64_t>(from, to, count, row_from_, row_to_);
+  }
+}
+
+void StridedCopy::rows(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const {
+  auto size = static_cast<int64_t>(element_);
+  Dims index(outer_.size(), 0);
+  for (int64_t left = begin, i = static_cast<int64_t>(outer_.size()) - 1; i >= 0 && left > 0; --i) {
+    index[i] = left % outer_[i];
+    left /= outer_[i];
+    from += index[i] * from_[i] * size;
+    to += index[i] * to_[i] * size;
+  }
+  for (int64_t r = begin; r < end; ++r) {
+    row(from, to, 0, row_);
+    for (size_t i = outer_.size(); i-- > 0;) {
+      from += from_[i] * size;
+      to += to_[i] * size;
+      if (++index[i] < outer_[i]) break;
+      from -= outer_[i] * from_[i] * size;
+      to -= outer_[i] * to_[i] * size;
+      index[i] = 0;
+    }
+  }
+}
+
+void StridedCopy::run_parallel(const std::byte* from, std::byte* to) const {
+  if (bytes() <= kGrainBytes) return run(from, to);
+  int64_t row_bytes = std::max<int64_t>(row_ * static_cast<int64_t>(element_), 1);
+  if (row_count_ == 1) {
+    ThreadPool::shared().parallel_for(
+        row_, kGrainBytes / static_cast<int64_t>(element_),
+        [&](int64_t begin, int64_t end) { row(from, to, begin, end); });
+    return;
+  }
+  ThreadPool::shared().parallel_for(
+      row_count_, std::max<int64_t>(kGrainBytes / row_bytes, 1),
+      [&](int64_t begin, int64_t end) { rows(from, to, begin, end); });
+}
+
+void copy_block(const View& from, const View& to) {
+  if (to.size() == 0) return;
+  StridedCopy copy(to.shape, from.strides, to.strides, static_cast<size_t>(size_of(to.dtype)));
+  copy.run_parallel(from.data, to.data);
+}
+
+View part_of(const View& view, size_t axis, int64_t start, int64_t extent) {
+  View part = view;
+  part.data += start * view.strides[axis] * size_of(view.dtype);
+  part.shape[axis] = extent;
+  return part;
+}
+
+}  // namespace mica::cpu
