@@ -229,7 +229,7 @@ struct Lines {
 // that are updated are touched.
 template <ScatterMode mode, class T>
 void update_line(T* target, const T* updates, const int64_t* places, int64_t count, int64_t step,
-                 Wide<T>* sums) {
+                 float* sums) {
   if constexpr (mode == ScatterMode::Set || std::is_same_v<T, Wide<T>>) {
     for (int64_t i = 0; i < count; ++i) {
       T& to = target[places[i] * step];
