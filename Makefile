@@ -6,7 +6,7 @@ PROMPT ?= ROMEO:
 ARGS ?=
 export PROMPT JOBS
 
-CONFIGURED = [ -f build/$(1)/build.ninja ] || cmake --preset $(1) $(2)
+CONFIGURED = [ -f build/$(1)/build.ninja ] || cmake --preset $(1) $(2) --log-level=NOTICE
 BUILD = cmake --build build/$(1) -j $(JOBS)
 
 .PHONY: help run test asan tsan debug fuzz bench install format check clean

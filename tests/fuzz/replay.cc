@@ -3,10 +3,12 @@
 // would say nothing.
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <vector>
+#include <memory>
+#include <string>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
@@ -16,10 +18,13 @@ namespace fs = std::filesystem;
 
 int replay(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
   // The name comes first, so that a crash says which input it was.
   std::fprintf(stderr, "%s (%zu bytes)\n", path.c_str(), bytes.size());
-  LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  // Memory of exactly that size: a read past its end is the address sanitizer's to see.
+  const auto exact = std::make_unique<uint8_t[]>(bytes.size());
+  std::memcpy(exact.get(), bytes.data(), bytes.size());
+  LLVMFuzzerTestOneInput(exact.get(), bytes.size());
   return 1;
 }
 
