@@ -114,12 +114,13 @@ Batched take_along_vmap(const Application& app, std::span<const int> axes) {
 void gather_infer(const Application& app, std::span<OutputSpec> outputs) {
   const auto& params = app.as<GatherParams>();
   const Array& a = app.inputs[0];
+  Shape index_shape = params.axes.empty() ? Shape() : app.inputs[1].shape();
+  bool none = elements(index_shape) == 0;  // a batch of no elements has no blocks that must fit
   bool fits = params.sizes.size() == a.rank();
   for (size_t i = 0; fits && i < a.rank(); ++i)
-    fits = params.sizes[i] >= 0 && params.sizes[i] <= a.shape()[i];
+    fits = params.sizes[i] >= 0 && (none || params.sizes[i] <= a.shape()[i]);
   if (!fits)
     throw_value("[gather] slice sizes {} do not fit an array of shape {}", params.sizes, a.shape());
-  Shape index_shape = params.axes.empty() ? Shape() : app.inputs[1].shape();
   outputs[0] = {joined(index_shape, params.sizes), a.dtype()};
 }
 
