@@ -14,6 +14,7 @@
 
 #include "base/cgroup.h"
 #include "base/error.h"
+#include "base/file.h"
 
 namespace mica {
 
@@ -62,7 +63,7 @@ std::string cache_folder() {
   fs::create_directories(parent, ignored);
   struct stat status{};
   if ((mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) || stat(folder.c_str(), &status) != 0) {
-    throw_io("cannot make the cache folder {}: {}", folder, std::generic_category().message(errno));
+    throw_cannot("make the cache folder", folder, errno);
   }
   if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid()) {
     throw_io("the cache folder {} is not a folder of this user", folder);

@@ -9,9 +9,10 @@
 
 #include <cerrno>
 #include <mutex>
-#include <system_error>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/strings.h"
 
 namespace mica {
 
@@ -106,10 +107,6 @@ int64_t modified_ns(const struct stat& status) {
   return int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-[[noreturn]] void throw_cannot(const char* what, const std::string& path, int error) {
-  throw_io("cannot {} {}: {}", what, path, std::generic_category().message(error));
-}
-
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
@@ -121,7 +118,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   struct stat status{};
   if (fstat(file->descriptor_, &status) != 0) throw_cannot("open", path, errno);
   if (S_ISDIR(status.st_mode)) throw_cannot("map", path, EISDIR);
-  if (!S_ISREG(status.st_mode)) throw_io("cannot map {}: not a regular file", path);
+  if (!S_ISREG(status.st_mode)) throw_io("cannot map {}: not a regular file", printable(path));
   file->modified_ns_ = modified_ns(status);
   const auto size = static_cast<size_t>(status.st_size);
   if (size == 0) return file;
@@ -145,12 +142,13 @@ MappedFile::~MappedFile() {
 bool MappedFile::damaged() const { return guard_ != nullptr && guard_->damaged.load(); }
 
 void MappedFile::check_unchanged() const {
-  if (damaged()) throw_io("{} was cut short or could not be read while it was in use", path_);
+  if (damaged())
+    throw_io("{} was cut short or could not be read while it was in use", printable(path_));
   struct stat status{};
   if (fstat(descriptor_, &status) != 0) throw_cannot("examine", path_, errno);
   if (static_cast<size_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_) {
-    throw_io("{} was changed while it was in use ({} bytes when opened, {} now)", path_, size_,
-             status.st_size);
+    throw_io("{} was changed while it was in use ({} bytes when opened, {} now)", printable(path_),
+             size_, status.st_size);
   }
 }
 
