@@ -2,7 +2,7 @@
 """Each path that README.md and docs/*.md name, in backticks or as a link, exists.
 
 A path is a word that starts with one of the repository's own folders, or names a file at its root;
-`<name>` stands for any name, `{a,b}` for each. docs/architecture.md is the map: it names every folder
+`<name>` or a stem `x` stands for any name, `{a,b}` for each. docs/architecture.md is the map: it names every folder
 of src/. Fenced blocks are commands and their output, and are not read."""
 
 import itertools
@@ -16,8 +16,8 @@ MAP = "docs/architecture.md"
 
 
 def expand(word):
-    """`a/{b,c}/<x>` -> ["a/b/*", "a/c/*"]"""
-    word = re.sub(r"<[^<>]*>", "*", word)
+    """`a/{b,c}/<name>.cc` -> ["a/b/*.cc", "a/c/*.cc"]"""
+    word = re.sub(r"<[^<>]*>|(?<=/)x(?=\.)", "*", word)
     parts = [part[1:-1].split(",") if part.startswith("{") else [part]
              for part in re.findall(r"\{[^{}]*\}|[^{}]+", word)]
     return ["".join(choice) for choice in itertools.product(*parts)]

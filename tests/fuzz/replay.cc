@@ -1,6 +1,6 @@
-// Runs a fuzz target over the files of a corpus, for compilers without libFuzzer: replay_x DIR|FILE...
-// A crash or a sanitizer's report fails; so does a corpus that is missing or empty, since then the test
-// would say nothing.
+// Runs a fuzz target over the files of a corpus, for compilers without libFuzzer: replay_x
+// DIR|FILE... A crash or a sanitizer's report fails; so does a corpus that is missing or empty,
+// since then the test would say nothing.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>

@@ -12,4 +12,4 @@ class CheckFormat(GuardTest):
         self.assert_passes({".clang-format": "BasedOnStyle: Google\n", "a.cc": "int x = 1;\n"})
 
     def test_other_code_fails(self):
-        self.assert_fails({".clang-format": "BasedOnStyle: Google\n", "a b.cc": "int  x=1 ;\n"}, "a b.cc:1")
+        self.assert_fails({".clang-format": "BasedOnStyle: Google\n", "a b.cc": "int  x=1 ;\n"}, "a b.cc: not as")

@@ -1,7 +1,7 @@
 from guard import GuardTest
 
 GOOD = {"README.md": "See [the map](docs/architecture.md#levels), `make run` and `src/base/error.h`.\n",
-        "docs/architecture.md": "`src/base/error.{h,cc}` and `src/ops/<family>.cc`; [up](../README.md)\n",
+        "docs/architecture.md": "`src/base/error.{h,cc}` and `src/ops/<family>.cc` or `src/ops/x.cc`; [up](../README.md)\n",
         "src/base/error.h": "", "src/base/error.cc": "", "src/ops/matmul.cc": ""}
 
 
@@ -20,6 +20,7 @@ class CheckPaths(GuardTest):
         self.assert_fails({**GOOD, "docs/a.md": "[x](none.md)\n"}, "none.md")
         self.assert_fails({**GOOD, "docs/a.md": "`src/base/{error,none}.h`\n"}, "src/base/none.h")
         self.assert_fails({**GOOD, "docs/a.md": "`src/models/<family>.cc`\n"}, "src/models/*.cc")
+        self.assert_fails({**GOOD, "docs/a.md": "`src/models/x.cc`\n"}, "src/models/*.cc")
         self.assert_fails({**GOOD, "docs/a.md": "`NOTICE.md`, `Makefile`\n"}, "NOTICE.md", "Makefile")
 
     def test_the_map_names_every_folder(self):
