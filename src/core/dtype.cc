@@ -70,5 +70,12 @@ uint16_t float_to_half(float value) {
   return sign | static_cast<uint16_t>((rounded - 0x38000000) >> 13);
 }
 
+float narrow_to_odd(double value) {
+  float narrow = static_cast<float>(value);
+  bool even = (float_to_bits(narrow) & 1) == 0;
+  if (!even || !std::isfinite(narrow) || static_cast<double>(narrow) == value) return narrow;
+  return std::nextafter(narrow, static_cast<double>(narrow) < value ? HUGE_VALF : -HUGE_VALF);
+}
+
 }  // namespace detail
 }  // namespace mica

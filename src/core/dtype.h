@@ -51,6 +51,9 @@ inline uint32_t float_to_bits(float value) {
 }
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);
+// A double as float, rounded to odd if it does not fit: rounding that to a half type is then as if it were
+// the only rounding.
+float narrow_to_odd(double value);
 }  // namespace detail
 
 // IEEE 754 binary16, as storage.

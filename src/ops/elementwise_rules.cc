@@ -2,7 +2,6 @@
 #include "ops/elementwise_rules.h"
 
 #include "base/error.h"
-#include "ops/create.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
 

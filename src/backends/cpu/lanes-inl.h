@@ -70,20 +70,36 @@ HWY_INLINE VF32 load(F32 d, const bfloat16_t* p) {
   return load_each(d, p);
 #endif
 }
-HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
 #if MICA_LANES_HALF
+// The bits of bfloat16, one in each 32-bit lane.
+HWY_INLINE hn::Vec<hn::Rebind<uint32_t, F32>> bfloat16_bits(F32 d, VF32 v) {
   const hn::Rebind<uint32_t, F32> du32;
-  const hn::Rebind<int32_t, F32> di32;
-  const hn::Rebind<uint16_t, F32> du16;
   auto bits = hn::BitCast(du32, v);
   auto upper = hn::ShiftRight<16>(bits);
   auto odd = hn::And(upper, hn::Set(du32, 1));
   auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du32, 0x7fff))));
   auto quiet = hn::Or(upper, hn::Set(du32, 0x40));
-  auto result = hn::IfThenElse(hn::RebindMask(du32, hn::IsNaN(v)), quiet, rounded);
-  hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di32, result)), du16, reinterpret_cast<uint16_t*>(p));
+  return hn::IfThenElse(hn::RebindMask(du32, hn::IsNaN(v)), quiet, rounded);
+}
+#endif
+HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
+#if MICA_LANES_HALF
+  const hn::Rebind<int32_t, F32> di32;
+  const hn::Rebind<uint16_t, F32> du16;
+  auto bits = hn::BitCast(di32, bfloat16_bits(d, v));
+  hn::StoreU(hn::DemoteTo(du16, bits), du16, reinterpret_cast<uint16_t*>(p));
 #else
   store_each(d, v, p);
+#endif
+}
+// A value with the precision of a half type.
+HWY_INLINE VF32 rounded_to(F32 d, VF32 v, TypeTag<bfloat16_t>) {
+#if MICA_LANES_HALF
+  return hn::BitCast(d, hn::ShiftLeft<16>(bfloat16_bits(d, v)));
+#else
+  bfloat16_t each[hn::MaxLanes(F32())];
+  store(d, v, each);
+  return load(d, each);
 #endif
 }
 
@@ -101,6 +117,17 @@ HWY_INLINE void store(F32 d, VF32 v, float16_t* p) {
   hn::StoreU(hn::DemoteTo(df16, v), df16, reinterpret_cast<hwy::float16_t*>(p));
 #else
   store_each(d, v, p);
+#endif
+}
+
+HWY_INLINE VF32 rounded_to(F32 d, VF32 v, TypeTag<float16_t>) {
+#if MICA_HAVE_F16
+  const hn::Rebind<hwy::float16_t, F32> df16;
+  return hn::PromoteTo(d, hn::DemoteTo(df16, v));
+#else
+  float16_t each[hn::MaxLanes(F32())];
+  store(d, v, each);
+  return load(d, each);
 #endif
 }
 

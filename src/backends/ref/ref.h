@@ -50,13 +50,7 @@ To convert(From from) {
   } else if constexpr (std::is_same_v<From, float16_t> || std::is_same_v<From, bfloat16_t>) {
     return convert<To>(static_cast<float>(from));
   } else if constexpr (std::is_same_v<To, float16_t> || std::is_same_v<To, bfloat16_t>) {
-    // Rounding to float first, to odd, leaves the second rounding as if it were the only one.
-    double wide = static_cast<double>(from);
-    float narrow = static_cast<float>(wide);
-    bool even = (detail::float_to_bits(narrow) & 1) == 0;
-    if (even && static_cast<double>(narrow) != wide && std::isfinite(narrow))
-      narrow = std::nextafter(narrow, static_cast<double>(narrow) < wide ? HUGE_VALF : -HUGE_VALF);
-    return To(narrow);
+    return To(detail::narrow_to_odd(static_cast<double>(from)));
   } else if constexpr (std::is_same_v<To, bool>) {
     return from != From(0);
   } else if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {

@@ -1,0 +1,15 @@
+// Instruction sets that vector code is compiled for: AVX-512, AVX2 and the baseline on x86
+// (processors between the last two run the baseline); what Highway finds elsewhere. Include before
+// hwy/foreach_target.h; a file that gains nothing from AVX-512 defines MICA_WITHOUT_AVX512 first.
+#pragma once
+
+#include <hwy/detect_targets.h>
+
+#undef HWY_DISABLED_TARGETS
+#if HWY_ARCH_X86 && defined(MICA_WITHOUT_AVX512)
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL)
+#elif HWY_ARCH_X86
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#else
+#define HWY_DISABLED_TARGETS 0
+#endif

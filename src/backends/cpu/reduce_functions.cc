@@ -1,0 +1,284 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/reduce_functions.cc"
+#define MICA_WITHOUT_AVX512  // compilers use half of it for loops like these: twice the code for
+                             // nothing
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+#include "backends/cpu/highway_targets.h"
+
+#include <limits>
+
+#include "backends/cpu/reduce_functions.h"
+#include "base/error.h"
+#include "ops/scalar.h"
+
+#ifndef MICA_CPU_REDUCE_FUNCTIONS_ONCE_
+#define MICA_CPU_REDUCE_FUNCTIONS_ONCE_
+namespace mica::cpu {
+
+// For sums of sums in double (Neumaier).
+struct Compensated {
+  double sum = 0, lost = 0;
+};
+
+// Results as a dtype: each accumulator has few that it can end in. Compiled once for all targets.
+template <class A>
+void write_results(const void* accumulators, int64_t count, Dtype dtype, void* out);
+
+}  // namespace mica::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace mica::cpu::HWY_NAMESPACE {
+
+// A reduction: the type of its chains, their start, and the step. Accumulators are chains, unless
+// the reduction has its own.
+template <class C>
+struct Chained {
+  using Chain = C;
+  using Accumulator = C;
+};
+
+template <class T>
+using Wide = std::conditional_t<std::is_floating_point_v<T>, double,
+                                std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>>;
+
+template <class T>
+struct Sum : Chained<Wide<T>> {
+  using Value = T;
+  static constexpr Wide<T> kStart = 0;
+  static Wide<T> step(Wide<T> sum, Wide<T> x) { return scalar::plus(sum, x); }
+  static void add(Wide<T>& sum, Wide<T> x) { sum = step(sum, x); }
+};
+template <>
+struct Sum<double> {
+  using Value = double;
+  using Chain = double;
+  using Accumulator = Compensated;
+  static constexpr double kStart = 0;
+  static double step(double sum, double x) { return sum + x; }
+  static void add(Compensated& total, double x) {
+    double sum = total.sum + x;
+    double part = sum - total.sum;
+    total.lost += (total.sum - (sum - part)) + (x - part);
+    total.sum = sum;
+  }
+  static void add(Compensated& total, const Compensated& other) {
+    add(total, other.sum);
+    total.lost += other.lost;
+  }
+};
+template <class T>
+struct Prod : Chained<Wide<T>> {
+  using Value = T;
+  static constexpr Wide<T> kStart = 1;
+  static Wide<T> step(Wide<T> product, Wide<T> x) { return scalar::times(product, x); }
+  static void add(Wide<T>& product, Wide<T> x) { product = step(product, x); }
+};
+template <class T>
+struct Max : Chained<T> {
+  using Value = T;
+  static constexpr T kStart = std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity()
+                                                          : std::numeric_limits<T>::lowest();
+  static T step(T best, T x) { return scalar::maximum(best, x); }
+  static void add(T& best, T x) { best = step(best, x); }
+};
+template <class T>
+struct Min : Chained<T> {
+  using Value = T;
+  static constexpr T kStart = std::is_floating_point_v<T> ? std::numeric_limits<T>::infinity()
+                                                          : std::numeric_limits<T>::max();
+  static T step(T best, T x) { return scalar::minimum(best, x); }
+  static void add(T& best, T x) { best = step(best, x); }
+};
+// Of bool: all is the smallest, any the largest.
+
+template <class R>
+void clear(void* accumulators, int64_t count) {
+  using A = typename R::Accumulator;
+  auto* to = static_cast<A*>(accumulators);
+  A start{};
+  if constexpr (std::is_same_v<A, typename R::Chain>) start = R::kStart;
+  for (int64_t i = 0; i < count; ++i) to[i] = start;
+}
+
+template <class R>
+void begin(void* chains) {
+  auto* chain = static_cast<typename R::Chain*>(chains);
+  for (int64_t l = 0; l < kChains; ++l) chain[l] = R::kStart;
+}
+
+template <class R>
+HWY_INLINE void fold_into(typename R::Chain* chain, const typename R::Value* x, int64_t count) {
+  using C = typename R::Chain;
+  C local[kChains];
+  for (int64_t l = 0; l < kChains; ++l) local[l] = chain[l];
+  int64_t i = 0;
+  for (; i + kChains <= count; i += kChains) {
+#pragma GCC unroll 1
+    for (int64_t l = 0; l < kChains; ++l) local[l] = R::step(local[l], static_cast<C>(x[i + l]));
+  }
+  for (int64_t l = 0; l < count - i; ++l) local[l] = R::step(local[l], static_cast<C>(x[i + l]));
+  for (int64_t l = 0; l < kChains; ++l) chain[l] = local[l];
+}
+template <class R>
+void fold(void* chains, const void* values, int64_t count) {
+  fold_into<R>(static_cast<typename R::Chain*>(chains),
+               static_cast<const typename R::Value*>(values), count);
+}
+
+template <class R>
+HWY_INLINE typename R::Chain join(typename R::Chain* chain) {
+  for (int64_t width = kChains / 2; width > 0; width /= 2) {
+    for (int64_t l = 0; l < width; ++l) chain[l] = R::step(chain[l], chain[l + width]);
+  }
+  return chain[0];
+}
+template <class R>
+void end(const void* chains, void* accumulator) {
+  typename R::Chain chain[kChains];
+  for (int64_t l = 0; l < kChains; ++l) chain[l] = static_cast<const typename R::Chain*>(chains)[l];
+  R::add(*static_cast<typename R::Accumulator*>(accumulator), join<R>(chain));
+}
+
+template <class R>
+void rows(const void* values, int64_t rows, int64_t length, void* accumulators) {
+  using C = typename R::Chain;
+  auto* x = static_cast<const typename R::Value*>(values);
+  auto* to = static_cast<typename R::Accumulator*>(accumulators);
+  for (int64_t r = 0; r < rows; ++r, x += length) {
+    if (length < kChains) {
+      C sum = R::kStart;
+      for (int64_t i = 0; i < length; ++i) sum = R::step(sum, static_cast<C>(x[i]));
+      R::add(to[r], sum);
+      continue;
+    }
+    C chain[kChains];
+    begin<R>(chain);
+    fold_into<R>(chain, x, length);
+    R::add(to[r], join<R>(chain));
+  }
+}
+
+template <class R>
+void columns(const void* values, int64_t count, void* accumulators) {
+  auto* x = static_cast<const typename R::Value*>(values);
+  auto* to = static_cast<typename R::Accumulator*>(accumulators);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) R::add(to[i], static_cast<typename R::Chain>(x[i]));
+}
+
+template <class R>
+void merge(void* accumulators, const void* others, int64_t count) {
+  auto* to = static_cast<typename R::Accumulator*>(accumulators);
+  auto* from = static_cast<const typename R::Accumulator*>(others);
+  for (int64_t i = 0; i < count; ++i) R::add(to[i], from[i]);
+}
+
+template <class R>
+inline constexpr ReduceFunctions functions = {sizeof(typename R::Accumulator),
+                                              &clear<R>,
+                                              &begin<R>,
+                                              &fold<R>,
+                                              &end<R>,
+                                              &rows<R>,
+                                              &columns<R>,
+                                              &merge<R>,
+                                              &write_results<typename R::Accumulator>};
+
+template <template <class> class R>
+const ReduceFunctions* by_type(Dtype dtype) {
+  return dispatch(dtype, [](auto tag) -> const ReduceFunctions* {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, bool>)
+      return &functions<R<uint8_t>>;
+    else if constexpr (std::is_arithmetic_v<T>)
+      return &functions<R<T>>;
+    else
+      return nullptr;  // tiles hold floats
+  });
+}
+
+const ReduceFunctions* choose(Reduce reduce, Dtype dtype) {
+  switch (reduce) {
+    case Reduce::Sum: return by_type<Sum>(dtype);
+    case Reduce::Prod: return by_type<Prod>(dtype);
+    case Reduce::Max:
+    case Reduce::Any: return by_type<Max>(dtype);
+    default: return by_type<Min>(dtype);
+  }
+}
+
+}  // namespace mica::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mica::cpu {
+
+namespace {
+// Where sums overflow, what they lost is not a number.
+double result_of(const Compensated& total) {
+  return std::isfinite(total.sum) ? total.sum + total.lost : total.sum;
+}
+template <class A>
+A result_of(A total) {
+  return total;
+}
+
+template <class A, class T>
+constexpr bool ends_in() {
+  constexpr bool half = std::is_same_v<T, float16_t> || std::is_same_v<T, bfloat16_t>;
+  if constexpr (std::is_same_v<A, Compensated>)
+    return std::is_same_v<T, double>;
+  else if constexpr (std::is_floating_point_v<A>)
+    return half || std::is_floating_point_v<T>;
+  else if constexpr (std::is_same_v<A, uint8_t>)
+    return std::is_same_v<T, uint8_t> || std::is_same_v<T, bool>;
+  else
+    return std::is_integral_v<T> && std::is_signed_v<T> == std::is_signed_v<A> &&
+           sizeof(T) <= sizeof(A);
+}
+}  // namespace
+
+template <class A>
+void write_results(const void* accumulators, int64_t count, Dtype dtype, void* out) {
+  auto* from = static_cast<const A*>(accumulators);
+  dispatch(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (ends_in<A, T>()) {
+      auto* to = static_cast<T*>(out);
+      for (int64_t i = 0; i < count; ++i) {
+        auto value = result_of(from[i]);
+        if constexpr (std::is_same_v<T, float16_t> || std::is_same_v<T, bfloat16_t>)
+          to[i] = T(detail::narrow_to_odd(static_cast<double>(value)));
+        else
+          to[i] = static_cast<T>(value);
+      }
+    } else {
+      MICA_ASSERT(!"a reduction does not end in this dtype");
+    }
+  });
+}
+#define MICA_WRITE(type) template void write_results<type>(const void*, int64_t, Dtype, void*);
+MICA_WRITE(Compensated)
+MICA_WRITE(float)
+MICA_WRITE(double)
+MICA_WRITE(uint8_t)
+MICA_WRITE(uint16_t)
+MICA_WRITE(uint32_t)
+MICA_WRITE(uint64_t)
+MICA_WRITE(int8_t)
+MICA_WRITE(int16_t)
+MICA_WRITE(int32_t)
+MICA_WRITE(int64_t)
+
+HWY_EXPORT(choose);
+
+const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values) {
+  const ReduceFunctions* functions = HWY_DYNAMIC_DISPATCH(choose)(reduce, values);
+  MICA_ASSERT(functions);
+  return *functions;
+}
+
+}  // namespace mica::cpu
+#endif

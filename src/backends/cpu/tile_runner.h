@@ -1,0 +1,100 @@
+// Runs the steps of a region on tiles of its iteration space.
+//
+//   binding.bind(call);             // layouts, once a call
+//   TileRunner runner(binding);     // per thread: registers, constants
+//   runner.run(start, count);       // elements start … start + count - 1, in row-major order
+//   runner.finish();
+//
+// Contiguous inputs are read where they lie and the last step writes where the result belongs,
+// wherever whole vectors fit; half types, broadcasts and other layouts go through a register.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "backends/cpu/region_program.h"
+#include "backends/cpu/tile_io.h"
+#include "core/backend.h"
+
+namespace mica::cpu {
+
+enum class InputKind : uint8_t {
+  Dense,     // contiguous
+  Uniform,   // one element
+  Periodic,  // a contiguous block, repeated
+  Strided,
+};
+
+struct BoundInput {
+  InputKind kind;
+  Dtype dtype;
+  WidenFunction widen;  // for half types
+  const std::byte* data;
+  int64_t period;  // of Periodic: elements
+  Shape shape;     // with merged axes
+  Strides strides;
+};
+
+struct BoundOutput {
+  std::byte* data;
+  int64_t element_bytes;  // in memory
+  NarrowFunction narrow;  // for half types
+  int16_t value;
+  bool direct;  // the step that computes it may write there
+  bool stream;  // past the caches
+};
+
+// What a call means for its program: shared by the threads that run it.
+class RegionBinding {
+ public:
+  // The calling thread's; one call at a time.
+  static RegionBinding& own();
+
+  void bind(const RegionCall& call);
+  // Tiles worth handing to a thread.
+  int64_t grain() const;
+  const TileProgram& program() const { return *program_; }
+
+ private:
+  friend class TileRunner;
+  BoundInput bind_input(const View& view) const;
+  void bind_output(const RegionStore& store, const View& view);
+
+  const TileProgram* program_ = nullptr;
+  const RegionCall* call_ = nullptr;
+  int64_t total_ = 0;
+  std::vector<BoundInput> inputs_;
+  std::vector<BoundOutput> outputs_;
+};
+
+class TileRunner {
+ public:
+  explicit TileRunner(const RegionBinding& binding);
+  void run(int64_t start, int64_t count);
+  // Where the value lies after `run`; `count` elements are valid.
+  const void* value(int16_t v) const { return values_[v]; }
+  void finish();
+
+ private:
+  void set_constants();
+  void load(int16_t input, int64_t start, int64_t count);
+  void load_block(const BoundInput& input, int64_t start, int64_t count, void* to);
+  void store(const BoundOutput& output, int64_t start, int64_t count);
+  std::byte* register_at(int16_t value) const {
+    return registers_ + static_cast<size_t>(program_.register_of[static_cast<size_t>(value)]) *
+                            program_.tile_bytes;
+  }
+  // Two tiles of each input's own: its one element, or its period and a tile more.
+  std::byte* own_block(size_t input) const { return blocks_ + 2 * input * program_.tile_bytes; }
+
+  const RegionBinding& binding_;
+  const TileProgram& program_;
+  std::byte* registers_;
+  std::byte* blocks_;
+  std::byte* fills_;
+  std::byte* staging_;  // one tile, of elements as they lie in memory
+  void** values_;       // by value
+  bool streamed_ = false;
+};
+
+}  // namespace mica::cpu
