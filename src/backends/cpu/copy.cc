@@ -1,8 +1,10 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/copy.cc"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
 #include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
 
 #include <algorithm>
 #include <cstring>

@@ -2,9 +2,11 @@
 // types). A row that is missing here runs the table's scalar expression, in double.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/elementwise.cc"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
 #include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
 
 #include "backends/cpu/tile.h"
 #include "backends/cpu/vector_math-inl.h"

@@ -1,10 +1,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/reduce_functions.cc"
-#define MICA_WITHOUT_AVX512  // compilers use half of it for loops like these: twice the code for
-                             // nothing
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
+// Compilers use half of AVX-512 for loops like these: twice the code for nothing.
+#define MICA_WITHOUT_AVX512
 #include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
 
 #include <limits>
 

@@ -1,7 +1,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/tile_io.cc"
-#include <hwy/foreach_target.h>
 #include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
 
 #include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/tile_io.h"
