@@ -17,11 +17,13 @@ Array Array::from_bytes(const void* values, size_t count, const Shape& shape, Dt
   return make_constant(std::move(buffer), shape, dtype, row_major(shape), 0);
 }
 
-Array Array::from_buffer(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype, int64_t offset) {
+Array Array::from_buffer(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype,
+                         int64_t offset) {
   int64_t end = 0;
   if (offset < 0 || __builtin_add_overflow(offset, elements(shape), &end) ||
       static_cast<size_t>(end) > buffer->bytes() / static_cast<size_t>(size_of(dtype)))
-    throw_value("[array] {} of {} at element {} does not fit in {} bytes", shape, dtype, offset, buffer->bytes());
+    throw_value("[array] {} of {} at element {} does not fit in {} bytes", shape, dtype, offset,
+                buffer->bytes());
   return make_constant(std::move(buffer), shape, dtype, row_major(shape), offset);
 }
 
@@ -31,7 +33,9 @@ int64_t Array::shape(int axis) const {
   return slot_->shape[static_cast<size_t>(normalize_axis(axis, slot_->shape.size(), "shape"))];
 }
 
-bool Array::evaluated() const { return node()->state.load(std::memory_order_acquire) == NodeState::Done; }
+bool Array::evaluated() const {
+  return node()->state.load(std::memory_order_acquire) == NodeState::Done;
+}
 
 const Array& Array::eval() const {
   if (!evaluated()) mica::eval(std::span<const Array>(this, 1));
@@ -53,7 +57,8 @@ std::shared_ptr<const std::byte> Array::host_bytes() const {
   return {dense, to.data};
 }
 
-template <class T> std::vector<T> Array::to_vector() const {
+template <class T>
+std::vector<T> Array::to_vector() const {
   auto bytes = host_bytes();
   std::vector<T> values(static_cast<size_t>(size()));
   dispatch(dtype(), [&](auto tag) {
@@ -64,8 +69,10 @@ template <class T> std::vector<T> Array::to_vector() const {
   return values;
 }
 
-template <class T> T Array::item() const {
-  if (size() != 1) throw_value("[item] an array of shape {} has {} elements, not one", shape(), size());
+template <class T>
+T Array::item() const {
+  if (size() != 1)
+    throw_value("[item] an array of shape {} has {} elements, not one", shape(), size());
   auto bytes = host_bytes();
   return dispatch(dtype(), [&](auto tag) {
     using S = typename decltype(tag)::type;

@@ -1,6 +1,6 @@
 // Array: a handle to one output of a node of the graph. Nothing is computed until eval, printing or
-// reading a value; building a graph allocates no array memory. No device owns an array: its bytes move
-// to where an operation needs them.
+// reading a value; building a graph allocates no array memory. No device owns an array: its bytes
+// move to where an operation needs them.
 //
 //   Array x = Array::from<float>({1, 2, 3, 4}, {2, 2});
 //   Array y = sum(x * x);       // ops/*.h
@@ -43,21 +43,27 @@ class __attribute__((visibility("default"))) Array {
   ~Array() { release(); }
 
   // An evaluated array from host values in row-major order; ValueError if counts differ.
-  template <class T> static Array from(std::span<const T> values, const Shape& shape) {
+  template <class T>
+  static Array from(std::span<const T> values, const Shape& shape) {
     return from_bytes(values.data(), values.size(), shape, dtype_of<T>);
   }
-  template <class T> static Array from(std::initializer_list<T> values, const Shape& shape) {
+  template <class T>
+  static Array from(std::initializer_list<T> values, const Shape& shape) {
     return from<T>(std::span<const T>(values.begin(), values.size()), shape);
   }
-  template <class T> static Array from(const std::vector<T>& values, const Shape& shape) {
+  template <class T>
+  static Array from(const std::vector<T>& values, const Shape& shape) {
     return from<T>(std::span<const T>(values), shape);
   }
-  template <class T> static Array from(const std::vector<T>& values) {
+  template <class T>
+  static Array from(const std::vector<T>& values) {
     return from<T>(std::span<const T>(values), {static_cast<int64_t>(values.size())});
   }
   static Array from_bytes(const void* values, size_t count, const Shape& shape, Dtype dtype);
-  // An evaluated array over memory that exists: a mapped file, NumPy's memory. `offset` counts elements.
-  static Array from_buffer(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype, int64_t offset = 0);
+  // An evaluated array over memory that exists: a mapped file, NumPy's memory. `offset` counts
+  // elements.
+  static Array from_buffer(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype,
+                           int64_t offset = 0);
 
   bool defined() const { return slot_ != nullptr; }
   const Shape& shape() const;
@@ -71,9 +77,11 @@ class __attribute__((visibility("default"))) Array {
   const Array& eval() const;
   bool evaluated() const;
   // The only element, converted to T; ValueError if there is not exactly one.
-  template <class T> T item() const;
+  template <class T>
+  T item() const;
   // All elements in row-major order, converted to T.
-  template <class T> std::vector<T> to_vector() const;
+  template <class T>
+  std::vector<T> to_vector() const;
   // Evaluates and gives host memory in row-major order, valid while the returned pointer lives: the
   // array's own where it is contiguous, a copy where not.
   std::shared_ptr<const std::byte> host_bytes() const;

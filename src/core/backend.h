@@ -1,5 +1,5 @@
-// The interface of a device: allocate, copy, run. Backends are folders under src/backends/; the build
-// generates the table of backends, and for each its table of kernels, from the file names.
+// The interface of a device: allocate, copy, run. Backends are folders under src/backends/; the
+// build generates the table of backends, and for each its table of kernels, from the file names.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,9 @@
 
 namespace mica {
 
-// What one kernel call gets. Inputs lie as the kernel's `layouts` ask; outputs are row-major and do not
-// overlap inputs, except output 0 of an op that `updates_first_input` (then it already holds the content
-// of input 0, whose own view must not be read) and where `Kernel::may_alias` allows it.
+// What one kernel call gets. Inputs lie as the kernel's `layouts` ask; outputs are row-major and do
+// not overlap inputs, except output 0 of an op that `updates_first_input` (then it already holds
+// the content of input 0, whose own view must not be read) and where `Kernel::may_alias` allows it.
 struct KernelCall {
   const Op* op = nullptr;
   const void* params = nullptr;
@@ -23,10 +23,14 @@ struct KernelCall {
   std::span<const View> outputs;
   std::span<std::byte> workspace;  // 64-byte aligned, as many bytes as the kernel asked for
 
-  template <class P> const P& as() const { return *static_cast<const P*>(params); }
+  template <class P>
+  const P& as() const {
+    return *static_cast<const P*>(params);
+  }
 };
 
-// What a kernel accepts of an input's layout; the run copies what does not fit (and counts the bytes).
+// What a kernel accepts of an input's layout; the run copies what does not fit (and counts the
+// bytes).
 enum class Layout : uint8_t {
   Contiguous,  // row-major without gaps
   Rows,        // last axis dense, the others any stride (zero and negative too)
@@ -69,9 +73,9 @@ class RegionProgram {
 struct RegionCall {
   const RegionProgram* program = nullptr;
   const Region* region = nullptr;
-  Shape space;                          // the iteration space
-  std::span<const View> inputs;         // any layout; broadcast to `space` (same rank, strides 0)
-  std::span<const View> outputs;        // row-major; may share memory with an input of the same layout
+  Shape space;                    // the iteration space
+  std::span<const View> inputs;   // any layout; broadcast to `space` (same rank, strides 0)
+  std::span<const View> outputs;  // row-major; may share memory with an input of the same layout
   std::span<const void* const> params;  // of the nodes, by RegionInstruction::node
   std::span<std::byte> workspace;
 };

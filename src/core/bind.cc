@@ -29,10 +29,14 @@ void Runner::bind(const Segment& segment, const Plan& plan) {
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const PlanStep& step = plan.steps[s];
     const SegmentNode& node = segment.nodes[static_cast<size_t>(step.node)];
-    if (step.region) bind_region(step);
-    else if (node.kind == StepKind::View) bind_view(node);
-    else if (node.kind == StepKind::Alias) bind_alias(node);
-    else bind_kernel(step, node);
+    if (step.region)
+      bind_region(step);
+    else if (node.kind == StepKind::View)
+      bind_view(node);
+    else if (node.kind == StepKind::Alias)
+      bind_alias(node);
+    else
+      bind_kernel(step, node);
     bury(step, s);
     step_end_.push_back(calls_.size());
   }
@@ -46,7 +50,9 @@ void Runner::bind_externals() {
     const SegmentExternal& external = segment_->externals[e];
     const ArrayData* data = external.slot->data;
     if (!data || external.uses == 0) continue;  // another output of a node that is needed
-    bool alone = external.slot->refs.load(std::memory_order_acquire) == static_cast<uint32_t>(external.uses) &&
+    bool alone = !external.kept &&
+                 external.slot->refs.load(std::memory_order_acquire) ==
+                     static_cast<uint32_t>(external.uses) &&
                  data->buffer.use_count() == 1 && data->buffer->writable();
     DeviceKind kind = data->buffer->valid_on(DeviceKind::Cpu) ? DeviceKind::Cpu : DeviceKind::Ref;
     externals_[e] = {static_cast<int32_t>(storages_.size()), data->offset, data->strides};
@@ -96,24 +102,30 @@ void Runner::bind_kernel(const PlanStep& step, const SegmentNode& node) {
   }
   dense_.assign(refs.size(), nullptr);
   for (size_t i = op.updates_first_input ? 1 : 0; i < refs.size(); ++i) {
-    const Layout wanted = node.kernel->layouts[std::min<size_t>(i, std::size(node.kernel->layouts) - 1)];
+    const Layout wanted =
+        node.kernel->layouts[std::min<size_t>(i, std::size(node.kernel->layouts) - 1)];
     const Shape& shape = shape_of(refs[i]);
     const Strides& strides = place(refs[i]).strides;
-    bool fits = wanted == Layout::Any || is_row_major(shape, strides) ||
-                (wanted == Layout::Rows && (shape.empty() || shape.back() <= 1 || strides.back() == 1));
+    bool fits =
+        wanted == Layout::Any || is_row_major(shape, strides) ||
+        (wanted == Layout::Rows && (shape.empty() || shape.back() <= 1 || strides.back() == 1));
     if (fits) continue;
     dense_[i] = scratch(bytes_of(refs[i]), device).data();
     copy_call(refs[i], dense_[i], device);
   }
   size_t first = views_.size();
   for (size_t i = 0; i < refs.size(); ++i) push_input(refs[i], device, dense_[i]);
-  for (uint32_t o = 0; o < node.node->output_count; ++o) push_output(static_cast<int32_t>(node.first_value + o));
+  for (uint32_t o = 0; o < node.node->output_count; ++o)
+    push_output(static_cast<int32_t>(node.first_value + o));
   Call& call = open_call(CallKind::Kernel, first, refs.size(), node.node->output_count, device);
   call.node = &node;
   if (!node.kernel->workspace || call.skip) return;
   std::span<const View> all(views_);
-  size_t bytes = node.kernel->workspace({&op, node.node->params, all.subspan(first, refs.size()),
-                                         all.subspan(first + refs.size(), node.node->output_count), {}});
+  size_t bytes = node.kernel->workspace({&op,
+                                         node.node->params,
+                                         all.subspan(first, refs.size()),
+                                         all.subspan(first + refs.size(), node.node->output_count),
+                                         {}});
   if (bytes) call.workspace = scratch(bytes, device);
 }
 
@@ -132,10 +144,12 @@ void Runner::bind_region(const PlanStep& step) {
   const Shape& space = shape_of(region.space);
   for (int32_t ref : region.inputs) {
     Strides strides = broadcast_strides(shape_of(ref), place(ref).strides, space);
-    views_.push_back({data_for_read(ref, device), segment_->slot_of(ref)->dtype, space, std::move(strides)});
+    views_.push_back(
+        {data_for_read(ref, device), segment_->slot_of(ref)->dtype, space, std::move(strides)});
   }
   for (int32_t value : region.outputs) push_output(value);
-  Call& call = open_call(CallKind::Region, first, region.inputs.size(), region.outputs.size(), device);
+  Call& call =
+      open_call(CallKind::Region, first, region.inputs.size(), region.outputs.size(), device);
   call.region = &region;
   call.node = &last;
   call.space = &space;
@@ -158,22 +172,27 @@ void Runner::bury(const PlanStep& step, size_t index) {
   }
 }
 
-Runner::Call& Runner::open_call(CallKind kind, size_t first_view, size_t inputs, size_t outputs, Device device) {
-  Call call{.kind = kind,
-            .device = device,
-            .first_view = static_cast<uint32_t>(first_view),
-            .input_count = static_cast<uint32_t>(inputs),
-            .output_count = static_cast<uint32_t>(outputs)};
+Runner::Call& Runner::open_call(CallKind kind, size_t first_view, size_t inputs, size_t outputs,
+                                Device device) {
+  Call call;
+  call.kind = kind;
+  call.device = device;
+  call.first_view = static_cast<uint32_t>(first_view);
+  call.input_count = static_cast<uint32_t>(inputs);
+  call.output_count = static_cast<uint32_t>(outputs);
   call.skip = true;
-  for (size_t i = first_view + inputs; i < first_view + inputs + outputs; ++i) call.skip &= views_[i].size() == 0;
+  for (size_t i = first_view + inputs; i < first_view + inputs + outputs; ++i)
+    call.skip &= views_[i].size() == 0;
   calls_.push_back(call);
   return calls_.back();
 }
 
 void Runner::push_input(int32_t ref, Device device, std::byte* dense) {
   const Slot& slot = *segment_->slot_of(ref);
-  if (dense) views_.push_back({dense, slot.dtype, slot.shape, row_major(slot.shape)});
-  else views_.push_back({data_for_read(ref, device), slot.dtype, slot.shape, place(ref).strides});
+  if (dense)
+    views_.push_back({dense, slot.dtype, slot.shape, row_major(slot.shape)});
+  else
+    views_.push_back({data_for_read(ref, device), slot.dtype, slot.shape, place(ref).strides});
 }
 
 void Runner::push_output(int32_t value) {
@@ -192,7 +211,8 @@ void Runner::copy_call(int32_t from, std::byte* to, Device device) {
   open_call(CallKind::Copy, first, 1, 1, device);
 }
 
-// Moves that a step needs happen just before its call, except those of externals, whose bytes are there.
+// Moves that a step needs happen just before its call, except those of externals, whose bytes are
+// there.
 std::byte* Runner::data_for_read(int32_t ref, Device device) {
   const Place& at = place(ref);
   Storage& of = storage(at);
@@ -219,12 +239,14 @@ void Runner::new_storage(int32_t value, size_t bytes, Device device) {
 // Lets an output have the memory of an input that dies in this step, if nothing else lives there.
 bool Runner::take_over(int32_t value, int32_t dying, const PlanStep& step, Device device) {
   Place& from = place(dying);
-  if (from.storage < 0 || !std::binary_search(step.dies.begin(), step.dies.end(), dying)) return false;
+  if (from.storage < 0 || !std::binary_search(step.dies.begin(), step.dies.end(), dying))
+    return false;
   Storage& of = storage(from);
   const Slot& in = *segment_->slot_of(dying);
   const Slot& out = *segment_->slot_of(value);
-  if (!of.ours || of.live != 1 || of.device != device.kind || size_of(in.dtype) != size_of(out.dtype) ||
-      !(in.shape == out.shape) || !is_row_major(in.shape, from.strides))
+  if (!of.ours || of.live != 1 || of.device != device.kind ||
+      size_of(in.dtype) != size_of(out.dtype) || !(in.shape == out.shape) ||
+      !is_row_major(in.shape, from.strides))
     return false;
   of.live = 2;  // the input dies with this step, as every dying reference
   place(value) = {from.storage, from.offset, from.strides};

@@ -13,7 +13,8 @@ std::shared_ptr<Buffer> Buffer::create(size_t bytes, Device device) {
   return buffer;
 }
 
-std::shared_ptr<Buffer> Buffer::wrap(void* data, size_t bytes, std::shared_ptr<const void> owner, bool writable) {
+std::shared_ptr<Buffer> Buffer::wrap(void* data, size_t bytes, std::shared_ptr<const void> owner,
+                                     bool writable) {
   auto buffer = std::make_shared<Buffer>(bytes);
   buffer->foreign_ = data;
   buffer->owner_ = std::move(owner);

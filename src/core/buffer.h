@@ -1,5 +1,6 @@
-// Buffer: bytes that belong to no device. It knows where its valid copies are and moves bytes only when
-// an operation on another device needs them; devices that share the host's memory share one copy.
+// Buffer: bytes that belong to no device. It knows where its valid copies are and moves bytes only
+// when an operation on another device needs them; devices that share the host's memory share one
+// copy.
 #pragma once
 
 #include <atomic>
@@ -17,8 +18,10 @@ class Buffer {
  public:
   // Uninitialised memory on a device. Throws OutOfMemory.
   static std::shared_ptr<Buffer> create(size_t bytes, Device device);
-  // Host memory owned by someone else, kept alive by `owner`. Read-only memory is never written in place.
-  static std::shared_ptr<Buffer> wrap(void* data, size_t bytes, std::shared_ptr<const void> owner, bool writable);
+  // Host memory owned by someone else, kept alive by `owner`. Read-only memory is never written in
+  // place.
+  static std::shared_ptr<Buffer> wrap(void* data, size_t bytes, std::shared_ptr<const void> owner,
+                                      bool writable);
   // A mapped file: read-only, counted apart, checked for truncation after it was read.
   static std::shared_ptr<Buffer> map(std::shared_ptr<const MappedFile> file);
 
@@ -29,7 +32,9 @@ class Buffer {
 
   size_t bytes() const { return bytes_; }
   bool writable() const { return writable_; }
-  bool valid_on(DeviceKind kind) const { return valid_.load(std::memory_order_acquire) & bit(kind); }
+  bool valid_on(DeviceKind kind) const {
+    return valid_.load(std::memory_order_acquire) & bit(kind);
+  }
   // Memory on the device, without regard to what it holds; allocated if there is none yet.
   std::byte* reserve(Device device);
   // Makes the device's copy valid, moving bytes if needed, and returns it.

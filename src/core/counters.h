@@ -13,13 +13,14 @@
 namespace mica {
 
 struct Counters {
-  int64_t kernels = 0;       // kernel and region calls
-  int64_t lowered = 0;       // applications that ran as their lowering
+  int64_t kernels = 0;  // kernel and region calls
+  int64_t lowered = 0;  // applications that ran as their lowering
   int64_t plan_hits = 0;
   int64_t plan_misses = 0;
-  int64_t bytes_copied = 0;  // copies to satisfy layouts, reshapes and updates that could not be in place
-  int64_t bytes_moved = 0;   // between devices
-  int64_t nodes = 0;         // nodes built
+  int64_t bytes_copied =
+      0;  // copies to satisfy layouts, reshapes and updates that could not be in place
+  int64_t bytes_moved = 0;  // between devices
+  int64_t nodes = 0;        // nodes built
 };
 
 Counters counters();
@@ -36,8 +37,9 @@ MemoryUse memory_use(DeviceKind kind);
 int64_t mapped_bytes();
 void reset_peak_memory();
 
-// Limits in bytes. An allocation past the memory limit throws OutOfMemory before any kernel of its plan
-// has run; cached memory past the cache limit goes back to the system. Return the previous limit.
+// Limits in bytes. An allocation past the memory limit throws OutOfMemory before any kernel of its
+// plan has run; cached memory past the cache limit goes back to the system. Return the previous
+// limit.
 int64_t set_memory_limit(int64_t bytes);
 int64_t set_cache_limit(int64_t bytes);
 int64_t memory_limit();
@@ -45,7 +47,8 @@ void clear_cache();
 
 namespace detail {
 struct AtomicCounters {
-  std::atomic<int64_t> kernels{0}, lowered{0}, plan_hits{0}, plan_misses{0}, bytes_copied{0}, bytes_moved{0}, nodes{0};
+  std::atomic<int64_t> kernels{0}, lowered{0}, plan_hits{0}, plan_misses{0}, bytes_copied{0},
+      bytes_moved{0}, nodes{0};
 };
 extern AtomicCounters live_counters;
 inline void count(std::atomic<int64_t>& counter, int64_t by = 1) {

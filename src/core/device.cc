@@ -27,7 +27,9 @@ void set_default_device(Device device) {
   process_default = device.kind;
 }
 
-Stream default_stream(Device device) { return thread_defaults.streams[static_cast<int>(device.kind)]; }
+Stream default_stream(Device device) {
+  return thread_defaults.streams[static_cast<int>(device.kind)];
+}
 void set_default_stream(Stream stream) {
   set_default_device(stream.device);
   thread_defaults.streams[static_cast<int>(stream.device.kind)] = stream;

@@ -7,7 +7,8 @@
 
 namespace mica {
 
-// Ref is the definition of every operation: a separate address space with naive float64-minded kernels.
+// Ref is the definition of every operation: a separate address space with naive float64-minded
+// kernels.
 enum class DeviceKind : uint8_t { Cpu, Ref };
 inline constexpr int kDeviceKinds = 2;
 

@@ -5,8 +5,9 @@
 namespace mica {
 
 namespace {
-constexpr const char* kNames[kDtypeCount] = {"bool",  "uint8", "uint16",  "uint32",   "uint64",  "int8",   "int16",
-                                             "int32", "int64", "float16", "bfloat16", "float32", "float64"};
+constexpr const char* kNames[kDtypeCount] = {"bool",     "uint8",   "uint16", "uint32", "uint64",
+                                             "int8",     "int16",   "int32",  "int64",  "float16",
+                                             "bfloat16", "float32", "float64"};
 
 int integer_bits(Dtype dtype) { return dtype == Dtype::Bool ? 0 : 8 * size_of(dtype); }
 
@@ -34,7 +35,8 @@ Dtype promote(Dtype a, Dtype b) {
   }
   if (a == Dtype::Bool) return b;
   if (b == Dtype::Bool) return a;
-  if (is_signed_integer(a) == is_signed_integer(b)) return integer_bits(a) > integer_bits(b) ? a : b;
+  if (is_signed_integer(a) == is_signed_integer(b))
+    return integer_bits(a) > integer_bits(b) ? a : b;
   Dtype with_sign = is_signed_integer(a) ? a : b;
   Dtype without = is_signed_integer(a) ? b : a;
   // As MLX: uint64 with a signed type has no integer that holds both.

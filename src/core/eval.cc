@@ -19,8 +19,8 @@ struct Scratch {
   Runner runner;
 };
 
-// Tables are kept from eval to eval; a second eval nested in the first (a lowering may not, but a custom
-// function may) gets its own.
+// Tables are kept from eval to eval; a second eval nested in the first (a lowering may not, but a
+// custom function may) gets its own.
 class ScratchLease {
  public:
   ScratchLease() : scratch_(kept() ? std::move(kept()) : std::make_unique<Scratch>()) {}
@@ -70,13 +70,15 @@ void fail(Node& node, const std::exception_ptr& error) {
   node.state.store(NodeState::Failed, std::memory_order_release);
 }
 
-// After an error: held values that were computed are Done; what failed, and what needs it or needs memory
-// that an update has consumed, is Failed; the rest is as before.
-void publish_failure(const Segment& segment, const Plan& plan, Runner& runner, const std::exception_ptr& error) {
+// After an error: held values that were computed are Done; what failed, and what needs it or needs
+// memory that an update has consumed, is Failed; the rest is as before.
+void publish_failure(const Segment& segment, const Plan& plan, Runner& runner,
+                     const std::exception_ptr& error) {
   size_t completed = runner.completed_steps();
   std::vector<bool> done(segment.nodes.size(), false), failed(segment.nodes.size(), false);
   auto mark = [&](const PlanStep& step, std::vector<bool>& set) {
-    if (!step.region) set[static_cast<size_t>(step.node)] = true;
+    if (!step.region)
+      set[static_cast<size_t>(step.node)] = true;
     else
       for (int32_t node : step.region->param_nodes) set[static_cast<size_t>(node)] = true;
     set[static_cast<size_t>(step.node)] = true;
@@ -85,13 +87,15 @@ void publish_failure(const Segment& segment, const Plan& plan, Runner& runner, c
   if (completed < plan.steps.size()) mark(plan.steps[completed], failed);
   auto lost = [&](int32_t ref) {
     if (ref < 0) return runner.consumed(static_cast<size_t>(~ref), completed + 1);
-    return static_cast<bool>(failed[static_cast<size_t>(segment.values[static_cast<size_t>(ref)].node)]);
+    return static_cast<bool>(
+        failed[static_cast<size_t>(segment.values[static_cast<size_t>(ref)].node)]);
   };
   GraphLock lock;
   for (size_t n = 0; n < segment.nodes.size(); ++n) {
     const SegmentNode& node = segment.nodes[n];
     bool held = false;
-    for (uint32_t o = 0; o < node.node->output_count; ++o) held |= segment.values[node.first_value + o].held;
+    for (uint32_t o = 0; o < node.node->output_count; ++o)
+      held |= segment.values[node.first_value + o].held;
     if (done[n] && held) {
       for (uint32_t o = 0; o < node.node->output_count; ++o) {
         size_t value = node.first_value + o;
@@ -239,7 +243,8 @@ Worker& worker() {
 bool all_done(std::span<const Array> arrays) {
   bool done = true;
   for (const Array& array : arrays) {
-    if (!array.defined()) throw_value("[eval] an array is empty: it was never assigned or has been moved from");
+    if (!array.defined())
+      throw_value("[eval] an array is empty: it was never assigned or has been moved from");
     switch (array.node()->state.load(std::memory_order_acquire)) {
       case NodeState::Done: break;
       case NodeState::Failed: std::rethrow_exception(*array.node()->error);
@@ -255,13 +260,16 @@ void eval(std::span<const Array> arrays) {
   // Another thread's evaluation may give its claim back (out of memory); then the work is ours.
   while (!all_done(arrays)) {
     Work work = collect(arrays);
-    if (!work.nodes.empty()) run_work(work);
+    if (!work.nodes.empty())
+      run_work(work);
     else
       for (auto& earlier : work.waits) earlier->wait();
   }
 }
 
-void eval(std::initializer_list<Array> arrays) { eval(std::span<const Array>(arrays.begin(), arrays.size())); }
+void eval(std::initializer_list<Array> arrays) {
+  eval(std::span<const Array>(arrays.begin(), arrays.size()));
+}
 
 void async_eval(std::span<const Array> arrays) {
   if (all_done(arrays)) return;

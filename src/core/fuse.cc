@@ -10,7 +10,8 @@ constexpr size_t kMaxRegionNodes = 64;
 constexpr size_t kMaxRegionInputs = 24;
 
 bool is_free_constant(const Segment& segment, const SegmentNode& node) {
-  return node.kind == StepKind::Elementwise && node.input_count == 0 && !segment.values[node.first_value].held;
+  return node.kind == StepKind::Elementwise && node.input_count == 0 &&
+         !segment.values[node.first_value].held;
 }
 
 class Former {
@@ -30,11 +31,13 @@ class Former {
  private:
   void find_copied_constants() {
     copied_.assign(segment_.nodes.size(), false);
-    for (size_t i = 0; i < segment_.nodes.size(); ++i) copied_[i] = is_free_constant(segment_, segment_.nodes[i]);
+    for (size_t i = 0; i < segment_.nodes.size(); ++i)
+      copied_[i] = is_free_constant(segment_, segment_.nodes[i]);
     for (const SegmentNode& node : segment_.nodes) {
       if (node.kind == StepKind::Elementwise || node.kind == StepKind::Reduction) continue;
       for (int32_t ref : segment_.refs_of(node)) {
-        if (ref >= 0) copied_[static_cast<size_t>(segment_.values[static_cast<size_t>(ref)].node)] = false;
+        if (ref >= 0)
+          copied_[static_cast<size_t>(segment_.values[static_cast<size_t>(ref)].node)] = false;
       }
     }
   }
@@ -48,7 +51,8 @@ class Former {
     std::vector<int32_t> sources;
     for (int32_t ref : segment_.refs_of(node)) {
       int32_t source = group_of_ref(ref);
-      if (source < 0 || std::find(sources.begin(), sources.end(), source) != sources.end()) continue;
+      if (source < 0 || std::find(sources.begin(), sources.end(), source) != sources.end())
+        continue;
       sources.push_back(source);
       group.before.add(static_cast<size_t>(source));
       group.before.merge(groups()[static_cast<size_t>(source)].before);
@@ -77,7 +81,9 @@ class Former {
     if (!from.region || from.reduction >= 0 || from.shape_class != into.shape_class) return;
     if (from.nodes.size() + into.nodes.size() > kMaxRegionNodes) return;
     const Stream& a = stream_of(into);
-    if (!(a == stream_of(from)) || !convex(self, source) || inputs_of(into, from) > kMaxRegionInputs) return;
+    if (!(a == stream_of(from)) || !convex(self, source) ||
+        inputs_of(into, from) > kMaxRegionInputs)
+      return;
     absorb(self, source);
   }
 
@@ -91,7 +97,8 @@ class Former {
     auto look = [&](size_t later, size_t earlier) {
       const auto& all = grouping_.groups;
       all[later].before.each([&](size_t h) {
-        between |= h != earlier && h != later && !all[h].nodes.empty() && all[h].before.has(earlier);
+        between |=
+            h != earlier && h != later && !all[h].nodes.empty() && all[h].before.has(earlier);
       });
     };
     look(a, b);
@@ -103,7 +110,8 @@ class Former {
     std::vector<int32_t> refs;
     for (const Group* group : {&a, &b}) {
       for (int32_t node : group->nodes) {
-        for (int32_t ref : segment_.refs_of(segment_.nodes[static_cast<size_t>(node)])) refs.push_back(ref);
+        for (int32_t ref : segment_.refs_of(segment_.nodes[static_cast<size_t>(node)]))
+          refs.push_back(ref);
       }
     }
     std::sort(refs.begin(), refs.end());
@@ -114,8 +122,10 @@ class Former {
     Group& into = groups()[self];
     Group& from = groups()[source];
     std::vector<int32_t> merged(into.nodes.size() + from.nodes.size());
-    std::merge(into.nodes.begin(), into.nodes.end(), from.nodes.begin(), from.nodes.end(), merged.begin());
-    for (int32_t node : from.nodes) grouping_.group_of[static_cast<size_t>(node)] = static_cast<int32_t>(self);
+    std::merge(into.nodes.begin(), into.nodes.end(), from.nodes.begin(), from.nodes.end(),
+               merged.begin());
+    for (int32_t node : from.nodes)
+      grouping_.group_of[static_cast<size_t>(node)] = static_cast<int32_t>(self);
     into.nodes = std::move(merged);
     into.before.merge(from.before);
     from.nodes.clear();

@@ -1,9 +1,9 @@
 // Fusion: which nodes of a segment run as one kernel.
 //
-// A group is one step: a view, a kernel, or a region of elementwise nodes of one shape, perhaps ended by
-// a reduction. Regions are convex: no value waits on its own region through a node outside it. Constants
-// (elementwise ops without inputs) that only regions use are copied into each of them; nothing else is
-// computed twice.
+// A group is one step: a view, a kernel, or a region of elementwise nodes of one shape, perhaps
+// ended by a reduction. Regions are convex: no value waits on its own region through a node outside
+// it. Constants (elementwise ops without inputs) that only regions use are copied into each of
+// them; nothing else is computed twice.
 #pragma once
 
 #include <vector>
@@ -30,9 +30,11 @@ class GroupSet {
     }
     return true;
   }
-  template <class F> void each(F&& f) const {
+  template <class F>
+  void each(F&& f) const {
     for (size_t w = 0; w < words_.size(); ++w) {
-      for (uint64_t bits = words_[w]; bits; bits &= bits - 1) f(64 * w + static_cast<size_t>(__builtin_ctzll(bits)));
+      for (uint64_t bits = words_[w]; bits; bits &= bits - 1)
+        f(64 * w + static_cast<size_t>(__builtin_ctzll(bits)));
     }
   }
 
@@ -45,7 +47,7 @@ struct Group {
   GroupSet before;             // groups that must run earlier, directly or not
   int32_t shape_class = -1;    // iteration space of a region
   bool region = false;
-  int32_t reduction = -1;      // the node that ends the region: nothing more is added
+  int32_t reduction = -1;  // the node that ends the region: nothing more is added
 };
 
 struct Grouping {

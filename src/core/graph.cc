@@ -31,23 +31,26 @@ class Resolver {
     const Op& op = *node->op;
     if (&op == &placeholder_op) {
       throw_value(
-          "[eval] an array inside vmap or compile has no value: evaluating, printing or reading it there is not "
+          "[eval] an array inside vmap or compile has no value: evaluating, printing or reading it "
+          "there is not "
           "possible; return it from the function instead");
     }
     if (op.view) return {node, StepKind::View, nullptr, -1, node->id};
     Backend& backend = backend_for(node->stream.device);
-    if (op.elementwise && backend.has_elementwise(op)) return {node, StepKind::Elementwise, nullptr, -1, node->id};
+    if (op.elementwise && backend.has_elementwise(op))
+      return {node, StepKind::Elementwise, nullptr, -1, node->id};
     if (op.reduce != Reduce::None) return {node, StepKind::Reduction, nullptr, -1, node->id};
     const Kernel* kernel = backend.kernels().find(op);
     if (kernel && (!kernel->accepts || kernel->accepts(node->application())))
       return {node, StepKind::Kernel, kernel, -1, node->id};
     if (!op.lower) {
-      throw_unsupported("[{}] has no kernel on device '{}' for these inputs and no lowering", op.name,
-                        device_name(node->stream.device));
+      throw_unsupported("[{}] has no kernel on device '{}' for these inputs and no lowering",
+                        op.name, device_name(node->stream.device));
     }
     work_.lowered.push_back(op.lower(node->application()));
     detail::count(detail::live_counters.lowered);
-    return {node, StepKind::Alias, nullptr, static_cast<int32_t>(work_.lowered.size()) - 1, node->id};
+    return {node, StepKind::Alias, nullptr, static_cast<int32_t>(work_.lowered.size()) - 1,
+            node->id};
   }
 
  private:

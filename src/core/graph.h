@@ -56,12 +56,14 @@ struct Work {
   bool keep_traced = false;  // the eval runs inside a trace of this thread
 
   std::span<const Array> inputs_of(const WorkNode& work) const {
-    return work.lowering < 0 ? work.node->input_span() : std::span<const Array>(lowered[static_cast<size_t>(work.lowering)]);
+    return work.lowering < 0 ? work.node->input_span()
+                             : std::span<const Array>(lowered[static_cast<size_t>(work.lowering)]);
   }
 };
 
-// Collects and claims. Empty if nothing is to be done; throws the error of a failed node, ValueError for
-// placeholders, Unsupported for an op without kernel and lowering. Nothing is claimed when it throws.
+// Collects and claims. Empty if nothing is to be done; throws the error of a failed node,
+// ValueError for placeholders, Unsupported for an op without kernel and lowering. Nothing is
+// claimed when it throws.
 Work collect(std::span<const Array> roots);
 
 // Gives back the claims of the nodes [first, last): they are Unevaluated again.

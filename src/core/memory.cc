@@ -26,7 +26,8 @@ size_t size_class(size_t bytes) {
 }
 
 int64_t physical_memory() {
-  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGESIZE));
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<int64_t>(sysconf(_SC_PAGESIZE));
 }
 
 struct Pool {
@@ -82,15 +83,17 @@ void* take(DeviceKind kind, Pool& pool, size_t bytes) {
 }  // namespace
 
 Allocation allocate(DeviceKind kind, size_t bytes) {
-  if (bytes > (size_t{1} << 62)) throw Error(ErrorKind::OutOfMemory, "cannot allocate {} bytes", bytes);
+  if (bytes > (size_t{1} << 62))
+    throw Error(ErrorKind::OutOfMemory, "cannot allocate {} bytes", bytes);
   size_t rounded = size_class(bytes);
   Pool& pool = pool_of(kind);
   std::lock_guard lock(pool.mutex);
   void* data = take(kind, pool, rounded);
   if (!data) {
-    throw Error(ErrorKind::OutOfMemory,
-                "out of memory on {}: {} bytes wanted, {} in use, the limit is {} (set_memory_limit)",
-                device_name({kind}), bytes, pool.use.active, memory().limit.load());
+    throw Error(
+        ErrorKind::OutOfMemory,
+        "out of memory on {}: {} bytes wanted, {} in use, the limit is {} (set_memory_limit)",
+        device_name({kind}), bytes, pool.use.active, memory().limit.load());
   }
   pool.use.active += static_cast<int64_t>(rounded);
   pool.use.peak = std::max(pool.use.peak, pool.use.active);
@@ -114,13 +117,14 @@ void count_mapped(int64_t bytes) noexcept { memory().mapped += bytes; }
 
 Counters counters() {
   auto& live = detail::live_counters;
-  return {live.kernels, live.lowered, live.plan_hits, live.plan_misses, live.bytes_copied, live.bytes_moved, live.nodes};
+  return {live.kernels,      live.lowered,     live.plan_hits, live.plan_misses,
+          live.bytes_copied, live.bytes_moved, live.nodes};
 }
 
 void reset_counters() {
   auto& live = detail::live_counters;
-  for (auto* counter : {&live.kernels, &live.lowered, &live.plan_hits, &live.plan_misses, &live.bytes_copied,
-                        &live.bytes_moved, &live.nodes}) {
+  for (auto* counter : {&live.kernels, &live.lowered, &live.plan_hits, &live.plan_misses,
+                        &live.bytes_copied, &live.bytes_moved, &live.nodes}) {
     *counter = 0;
   }
 }

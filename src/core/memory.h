@@ -1,4 +1,5 @@
-// Raw memory of a device: cached by size class, bounded, counted. For Buffer; users see core/counters.h.
+// Raw memory of a device: cached by size class, bounded, counted. For Buffer; users see
+// core/counters.h.
 #pragma once
 
 #include <cstddef>

@@ -13,9 +13,9 @@ namespace {
 std::atomic<uint64_t> next_id{1};
 std::atomic<int64_t> live{0};
 
-// Blocks of nodes by size class of 64 bytes, kept per thread as linked lists. A thread that releases
-// what others built keeps a bounded number. Trivial destruction: arrays of static lifetime may be released
-// after the thread's own destructors have run.
+// Blocks of nodes by size class of 64 bytes, kept per thread as linked lists. A thread that
+// releases what others built keeps a bounded number. Trivial destruction: arrays of static lifetime
+// may be released after the thread's own destructors have run.
 struct BlockPool {
   static constexpr size_t kClasses = 16;
   static constexpr uint32_t kKept = 4096;
@@ -142,7 +142,8 @@ Node* allocate_node(size_t outputs, size_t inputs, const ParamsType* params) {
   size_t params_at = inputs_at + inputs * sizeof(Array);
   if (params) params_at = align_up(params_at, params->align);
   uint16_t block_class = 0;
-  auto* block = static_cast<std::byte*>(block_pool.take(params_at + (params ? params->size : 0), block_class));
+  auto* block = static_cast<std::byte*>(
+      block_pool.take(params_at + (params ? params->size : 0), block_class));
   auto* node = new (block) Node;
   node->block_class = block_class;
   node->slots = reinterpret_cast<Slot*>(block + slots_at);
@@ -163,7 +164,9 @@ Arrays vjp_alias(const Application&, std::span<const Array> cotangents, const st
   return {cotangents[0]};
 }
 Arrays jvp_alias(const Application&, std::span<const Array> tangents) { return {tangents[0]}; }
-Batched vmap_alias(const Application& app, std::span<const int> axes) { return {{app.inputs[0]}, {axes[0]}}; }
+Batched vmap_alias(const Application& app, std::span<const int> axes) {
+  return {{app.inputs[0]}, {axes[0]}};
+}
 
 }  // namespace
 
@@ -184,7 +187,8 @@ Node* build_node(const Op& op, const Array* inputs, size_t input_count, const vo
   OutputSpec few[kInlineOutputs];
   stream = resolve(stream);
   Application application{{inputs, input_count}, {}, params, stream};
-  size_t outputs = op.count_outputs ? op.count_outputs(application) : static_cast<size_t>(op.outputs);
+  size_t outputs =
+      op.count_outputs ? op.count_outputs(application) : static_cast<size_t>(op.outputs);
   std::vector<OutputSpec> many(outputs > kInlineOutputs ? outputs : 0);
   std::span<OutputSpec> specs(many.empty() ? few : many.data(), outputs);
   op.infer(application, specs);
@@ -215,7 +219,8 @@ void drop_inputs(Node& node) noexcept {
   for (uint32_t i = 0; i < count; ++i) node.inputs[i].~Array();
 }
 
-Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype, Strides strides, int64_t offset) {
+Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype,
+                    Strides strides, int64_t offset) {
   Node* node = allocate_node(1, 0, nullptr);
   node->op = &constant_op;
   node->id = next_id.fetch_add(1, std::memory_order_relaxed);
@@ -264,16 +269,18 @@ Arrays Array::all_of(Node* node) {
 }
 
 Arrays apply_many(const Op& op, std::span<const Array> inputs, const void* params, Stream stream) {
-  return Array::all_of(
-      detail::build_node(op, inputs.data(), inputs.size(), params, op.params ? op.params->copy : nullptr, stream));
+  return Array::all_of(detail::build_node(op, inputs.data(), inputs.size(), params,
+                                          op.params ? op.params->copy : nullptr, stream));
 }
 
 Array apply(const Op& op, std::span<const Array> inputs, Stream stream) {
-  return Array::first_of(detail::build_node(op, inputs.data(), inputs.size(), nullptr, nullptr, stream));
+  return Array::first_of(
+      detail::build_node(op, inputs.data(), inputs.size(), nullptr, nullptr, stream));
 }
 
 Array apply(const Op& op, std::initializer_list<Array> inputs, Stream stream) {
-  return Array::first_of(detail::build_node(op, inputs.begin(), inputs.size(), nullptr, nullptr, stream));
+  return Array::first_of(
+      detail::build_node(op, inputs.begin(), inputs.size(), nullptr, nullptr, stream));
 }
 
 }  // namespace mica

@@ -1,9 +1,10 @@
-// Node: one application of an op, and the slots that hold its outputs. For core and transforms; users
-// hold Arrays.
+// Node: one application of an op, and the slots that hold its outputs. For core and transforms;
+// users hold Arrays.
 //
-// A node, its slots, its inputs and its parameters are one pooled block. A slot lives as long as handles
-// point at it; the node lives as long as any slot does. Release is iterative: a chain of a million
-// nodes does not overflow the stack. An evaluated node drops its inputs unless a trace holds it.
+// A node, its slots, its inputs and its parameters are one pooled block. A slot lives as long as
+// handles point at it; the node lives as long as any slot does. Release is iterative: a chain of a
+// million nodes does not overflow the stack. An evaluated node drops its inputs unless a trace
+// holds it.
 #pragma once
 
 #include <atomic>
@@ -37,7 +38,7 @@ enum class NodeState : uint8_t {
   Unevaluated,
   Claimed,  // an evaluation has taken it
   Done,
-  Failed,   // `error` says why; reading rethrows it
+  Failed,  // `error` says why; reading rethrows it
 };
 
 struct Node {
@@ -45,8 +46,8 @@ struct Node {
   uint64_t id = 0;  // creation order; inputs have smaller ids than the nodes that use them
   Stream stream;
   std::atomic<NodeState> state{NodeState::Unevaluated};
-  bool traced = false;         // a transform needs its inputs even after evaluation
-  uint16_t block_class = 0;    // pool size class
+  bool traced = false;       // a transform needs its inputs even after evaluation
+  uint16_t block_class = 0;  // pool size class
   uint32_t output_count = 0;
   std::atomic<uint32_t> live_slots{0};  // those with handles
   uint32_t input_count = 0;
@@ -70,7 +71,8 @@ void drop_inputs(Node& node) noexcept;
 int64_t live_nodes();
 
 // A Done node over memory that exists; op is the internal `constant`.
-Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype, Strides strides, int64_t offset);
+Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype,
+                    Strides strides, int64_t offset);
 
 extern const Op constant_op;     // evaluated data, no inputs
 extern const Op placeholder_op;  // what transforms trace with: evaluating it is an error

@@ -1,10 +1,11 @@
 // Op: what graphs hold. One record per operation, in src/ops/, one file per family.
 //
-// An Op states its shape and dtype rule (`infer`) and, where it has them, its derivative and batching
-// rules, its lowering (the operation written with other operations) and sample inputs for the sweep.
-// Rules are compositions of public functions, hence differentiable themselves. What is missing falls
-// back: vjp and jvp to those of the lowering, jvp to a double vjp, vmap to a loop and a stack.
-// Kernels stand in a table per backend (core/backend.h); an operation without one runs as its lowering.
+// An Op states its shape and dtype rule (`infer`) and, where it has them, its derivative and
+// batching rules, its lowering (the operation written with other operations) and sample inputs for
+// the sweep. Rules are compositions of public functions, hence differentiable themselves. What is
+// missing falls back: vjp and jvp to those of the lowering, jvp to a double vjp, vmap to a loop and
+// a stack. Kernels stand in a table per backend (core/backend.h); an operation without one runs as
+// its lowering.
 #pragma once
 
 #include <functional>
@@ -26,7 +27,10 @@ struct Application {
   const void* params = nullptr;
   Stream stream;
 
-  template <class P> const P& as() const { return *static_cast<const P*>(params); }
+  template <class P>
+  const P& as() const {
+    return *static_cast<const P*>(params);
+  }
 };
 
 // Filled by `infer`: one entry per output.
@@ -48,15 +52,15 @@ struct Sample {
   // Shapes of the inputs and how to fill them.
   struct Input {
     Shape shape;
-    double low = -1, high = 1;     // uniform over [low, high]; integers are drawn from the same range
+    double low = -1, high = 1;  // uniform over [low, high]; integers are drawn from the same range
     bool differentiable = true;
     Dtype dtype = Dtype::F32;
-    bool fixed_dtype = false;      // false: the sweep may try other floating types
+    bool fixed_dtype = false;         // false: the sweep may try other floating types
     std::vector<double> values = {};  // if given: these instead of random ones
   };
   std::vector<Input> inputs;
   std::function<Arrays(std::span<const Array>)> apply;  // calls public functions
-  double tolerance = 1;  // times the dtype's own tolerance
+  double tolerance = 1;                                 // times the dtype's own tolerance
 };
 
 enum class Reduce : uint8_t { None, Sum, Prod, Max, Min, All, Any };
@@ -80,9 +84,10 @@ struct Op {
   bool (*view)(const Application&, const Shape& output, ViewLayout& layout) = nullptr;
 
   void (*infer)(const Application&, std::span<OutputSpec> outputs) = nullptr;
-  // Cotangents for the inputs marked in `wanted`; an empty Array means zero. Cotangents of outputs that
-  // nobody used are given as zeros.
-  Arrays (*vjp)(const Application&, std::span<const Array> cotangents, const std::vector<bool>& wanted) = nullptr;
+  // Cotangents for the inputs marked in `wanted`; an empty Array means zero. Cotangents of outputs
+  // that nobody used are given as zeros.
+  Arrays (*vjp)(const Application&, std::span<const Array> cotangents,
+                const std::vector<bool>& wanted) = nullptr;
   // Tangents of the outputs; an empty tangent of an input means zero.
   Arrays (*jvp)(const Application&, std::span<const Array> tangents) = nullptr;
   // axes[i] is the batch axis of input i or -1; the shapes of `inputs` include it.
@@ -116,24 +121,26 @@ namespace detail {
 // Allocates the node, calls `place` to construct the parameters in it, runs `infer`.
 Node* build_node(const Op& op, const Array* inputs, size_t count, const void* params,
                  void (*place)(void* to, const void* from), Stream stream);
-template <class P> void place_params(void* to, const void* from) {
+template <class P>
+void place_params(void* to, const void* from) {
   new (to) P(std::move(*static_cast<P*>(const_cast<void*>(from))));
 }
 }  // namespace detail
 
 template <class P>
 Array apply(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
-  return Array::first_of(
-      detail::build_node(op, inputs.data(), inputs.size(), &params, &detail::place_params<P>, stream));
+  return Array::first_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
+                                            &detail::place_params<P>, stream));
 }
 template <class P>
 Array apply(const Op& op, std::initializer_list<Array> inputs, P params, Stream stream) {
-  return apply(op, std::span<const Array>(inputs.begin(), inputs.size()), std::move(params), stream);
+  return apply(op, std::span<const Array>(inputs.begin(), inputs.size()), std::move(params),
+               stream);
 }
 template <class P>
 Arrays apply_many(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
-  return Array::all_of(
-      detail::build_node(op, inputs.data(), inputs.size(), &params, &detail::place_params<P>, stream));
+  return Array::all_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
+                                          &detail::place_params<P>, stream));
 }
 
 }  // namespace mica

@@ -18,7 +18,8 @@ std::vector<int32_t> by_key(const Grouping& grouping, const std::vector<uint64_t
   using Entry = std::pair<uint64_t, int32_t>;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> ready;
   for (size_t g = 0; g < grouping.groups.size(); ++g) {
-    if (!grouping.groups[g].nodes.empty() && waiting[g] == 0) ready.emplace(keys[g], static_cast<int32_t>(g));
+    if (!grouping.groups[g].nodes.empty() && waiting[g] == 0)
+      ready.emplace(keys[g], static_cast<int32_t>(g));
   }
   std::vector<int32_t> order;
   while (!ready.empty()) {
@@ -26,7 +27,8 @@ std::vector<int32_t> by_key(const Grouping& grouping, const std::vector<uint64_t
     ready.pop();
     order.push_back(g);
     for (int32_t user : users[static_cast<size_t>(g)]) {
-      if (--waiting[static_cast<size_t>(user)] == 0) ready.emplace(keys[static_cast<size_t>(user)], user);
+      if (--waiting[static_cast<size_t>(user)] == 0)
+        ready.emplace(keys[static_cast<size_t>(user)], user);
     }
   }
   return order;
@@ -103,7 +105,8 @@ void order_updates(const Segment& segment, const StorageRoots& roots, Grouping& 
   }
   if (readers.empty()) return;
   for (size_t i = 0; i < segment.nodes.size(); ++i) {
-    if (segment.nodes[i].kind == StepKind::View || segment.nodes[i].kind == StepKind::Alias) continue;
+    if (segment.nodes[i].kind == StepKind::View || segment.nodes[i].kind == StepKind::Alias)
+      continue;
     for (int32_t ref : segment.refs_of(segment.nodes[i])) {
       auto found = readers.find(roots.root(ref));
       if (found != readers.end()) found->second.push_back(i);
@@ -114,12 +117,14 @@ void order_updates(const Segment& segment, const StorageRoots& roots, Grouping& 
     if (node.kind != StepKind::Kernel || !node.node->op->updates_first_input) continue;
     for (size_t reader : readers[roots.root(segment.refs_of(node)[0])]) {
       if (reader != i)
-        grouping.order(static_cast<size_t>(grouping.group_of[reader]), static_cast<size_t>(grouping.group_of[i]));
+        grouping.order(static_cast<size_t>(grouping.group_of[reader]),
+                       static_cast<size_t>(grouping.group_of[i]));
     }
   }
 }
 
-std::vector<int32_t> order_groups(const Segment& segment, const StorageRoots& roots, const Grouping& grouping) {
+std::vector<int32_t> order_groups(const Segment& segment, const StorageRoots& roots,
+                                  const Grouping& grouping) {
   auto users = users_of(grouping);
   std::vector<uint64_t> created(grouping.groups.size(), 0), depth_first(grouping.groups.size(), 0);
   for (size_t g = 0; g < grouping.groups.size(); ++g) {
@@ -131,8 +136,10 @@ std::vector<int32_t> order_groups(const Segment& segment, const StorageRoots& ro
   auto by_depth = by_key(grouping, depth_first, users);
   auto by_creation = by_key(grouping, created, users);
   if (by_depth == by_creation) return by_depth;
-  return peak_of(segment, roots, grouping, by_creation) < peak_of(segment, roots, grouping, by_depth) ? by_creation
-                                                                                                      : by_depth;
+  return peak_of(segment, roots, grouping, by_creation) <
+                 peak_of(segment, roots, grouping, by_depth)
+             ? by_creation
+             : by_depth;
 }
 
 }  // namespace mica

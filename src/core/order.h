@@ -1,4 +1,5 @@
-// Order of a segment's groups: creation order or depth-first, whichever needs less memory at its peak.
+// Order of a segment's groups: creation order or depth-first, whichever needs less memory at its
+// peak.
 #pragma once
 
 #include "core/fuse.h"
@@ -19,6 +20,7 @@ class StorageRoots {
 void order_updates(const Segment& segment, const StorageRoots& roots, Grouping& grouping);
 
 // Group numbers in the order to run.
-std::vector<int32_t> order_groups(const Segment& segment, const StorageRoots& roots, const Grouping& grouping);
+std::vector<int32_t> order_groups(const Segment& segment, const StorageRoots& roots,
+                                  const Grouping& grouping);
 
 }  // namespace mica

@@ -6,9 +6,10 @@
 //   };
 //   const Op softmax_op{.name = "softmax", .params = &params_type<SoftmaxParams>, …};
 //
-// From the fields come equality, hashing, printing and the plan key. `field` belongs to the plan key:
-// another value is another plan. `argument` (extents, offsets, scalar values) does not: a plan reads it
-// when it runs. Types: bool, integers, floats, enums, Dtype, Dims, std::string, vectors of numbers.
+// From the fields come equality, hashing, printing and the plan key. `field` belongs to the plan
+// key: another value is another plan. `argument` (extents, offsets, scalar values) does not: a plan
+// reads it when it runs. Types: bool, integers, floats, enums, Dtype, Dims, std::string, vectors of
+// numbers.
 #pragma once
 
 #include <cstddef>
@@ -24,15 +25,18 @@
 
 namespace mica {
 
-template <class P, class T> struct Field {
+template <class P, class T>
+struct Field {
   const char* name;
-  T P::*member;
+  T P::* member;
   bool in_key;
 };
-template <class P, class T> constexpr Field<P, T> field(const char* name, T P::*member) {
+template <class P, class T>
+constexpr Field<P, T> field(const char* name, T P::* member) {
   return {name, member, true};
 }
-template <class P, class T> constexpr Field<P, T> argument(const char* name, T P::*member) {
+template <class P, class T>
+constexpr Field<P, T> argument(const char* name, T P::* member) {
   return {name, member, false};
 }
 
@@ -46,14 +50,15 @@ struct ParamsType {
   void (*copy)(void* to, const void* from);
   bool (*equal)(const void*, const void*);
   void (*append_key)(const void*, bool arguments_too, KeyWords&);  // fields as words, prefix-free
-  std::string (*print)(const void*);                                // "axis=1, precise=false"
+  std::string (*print)(const void*);                               // "axis=1, precise=false"
 };
 
 namespace detail {
 
 void append_bytes(const void* bytes, size_t count, KeyWords& words);
 
-template <class T> void append_value(const T& value, KeyWords& words) {
+template <class T>
+void append_value(const T& value, KeyWords& words) {
   if constexpr (std::is_floating_point_v<T>) {
     double wide = value;
     uint64_t bits;
@@ -69,25 +74,37 @@ template <class T> void append_value(const T& value, KeyWords& words) {
   }
 }
 
-template <class T> std::string print_value(const T& value) {
-  if constexpr (std::is_same_v<T, Dtype>) return dtype_name(value);
-  else if constexpr (std::is_enum_v<T>) return std::to_string(static_cast<int>(value));
-  else if constexpr (std::is_same_v<T, Dims>) return to_string(value);
-  else if constexpr (std::is_same_v<T, std::string>) return '"' + value + '"';
-  else if constexpr (std::is_arithmetic_v<T>) return fmt::format("{}", value);
-  else return fmt::format("[{}]", fmt::join(value, ", "));
+template <class T>
+std::string print_value(const T& value) {
+  if constexpr (std::is_same_v<T, Dtype>)
+    return dtype_name(value);
+  else if constexpr (std::is_enum_v<T>)
+    return std::to_string(static_cast<int>(value));
+  else if constexpr (std::is_same_v<T, Dims>)
+    return to_string(value);
+  else if constexpr (std::is_same_v<T, std::string>)
+    return '"' + value + '"';
+  else if constexpr (std::is_arithmetic_v<T>)
+    return fmt::format("{}", value);
+  else
+    return fmt::format("[{}]", fmt::join(value, ", "));
 }
 
-template <class P> struct ParamsOf {
+template <class P>
+struct ParamsOf {
   static bool equal(const void* a, const void* b) {
     auto& x = *static_cast<const P*>(a);
     auto& y = *static_cast<const P*>(b);
-    return std::apply([&](auto... f) { return ((x.*f.member == y.*f.member) && ...); }, P::fields());
+    return std::apply([&](auto... f) { return ((x.*f.member == y.*f.member) && ...); },
+                      P::fields());
   }
   static void append_key(const void* p, bool arguments_too, KeyWords& words) {
     auto& x = *static_cast<const P*>(p);
-    std::apply([&](auto... f) { ((f.in_key || arguments_too ? append_value(x.*f.member, words) : void()), ...); },
-               P::fields());
+    std::apply(
+        [&](auto... f) {
+          ((f.in_key || arguments_too ? append_value(x.*f.member, words) : void()), ...);
+        },
+        P::fields());
   }
   static std::string print(const void* p) {
     auto& x = *static_cast<const P*>(p);

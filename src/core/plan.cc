@@ -15,7 +15,8 @@ namespace {
 // Turns a group of elementwise nodes into a Region.
 class RegionBuilder {
  public:
-  RegionBuilder(const Segment& segment, const Grouping& grouping, const Group& group, int32_t number)
+  RegionBuilder(const Segment& segment, const Grouping& grouping, const Group& group,
+                int32_t number)
       : segment_(segment), grouping_(grouping), group_(group), number_(number) {}
 
   std::unique_ptr<RegionStep> build() {
@@ -25,8 +26,10 @@ class RegionBuilder {
       if (n != group_.reduction) add_instruction(n);
     }
     add_outputs();
-    if (group_.reduction >= 0) add_reduction();
-    else step_->space = static_cast<int32_t>(node(group_.nodes.back()).first_value);
+    if (group_.reduction >= 0)
+      add_reduction();
+    else
+      step_->space = static_cast<int32_t>(node(group_.nodes.back()).first_value);
     step_->program = backend_of(node(group_.nodes[0]).node->stream.device).prepare(step_->region);
     return std::move(step_);
   }
@@ -62,8 +65,9 @@ class RegionBuilder {
   void add_instruction(int32_t n) {
     const SegmentNode& of = node(n);
     const Slot& out = of.node->slots[0];
-    RegionInstruction instruction{of.node->op, out.dtype, out.dtype, static_cast<uint8_t>(of.input_count), {-1, -1, -1},
-                                  static_cast<int32_t>(step_->param_nodes.size())};
+    RegionInstruction instruction{of.node->op,  out.dtype,
+                                  out.dtype,    static_cast<uint8_t>(of.input_count),
+                                  {-1, -1, -1}, static_cast<int32_t>(step_->param_nodes.size())};
     auto refs = segment_.refs_of(of);
     for (size_t i = 0; i < refs.size(); ++i) instruction.arguments[i] = value_of(refs[i]);
     if (!refs.empty()) instruction.argument_dtype = segment_.slot_of(refs.back())->dtype;
@@ -79,7 +83,8 @@ class RegionBuilder {
     for (int32_t n : group_.nodes) {
       for (int32_t ref : segment_.refs_of(node(n))) {
         if (!inside(ref)) continue;
-        auto at = std::lower_bound(group_.nodes.begin(), group_.nodes.end(), node_of(ref)) - group_.nodes.begin();
+        auto at = std::lower_bound(group_.nodes.begin(), group_.nodes.end(), node_of(ref)) -
+                  group_.nodes.begin();
         ++inner_uses[static_cast<size_t>(at)];
       }
     }
@@ -121,13 +126,15 @@ void find_deaths(const Segment& segment, const Grouping& grouping, Plan& plan) {
     auto use = [&](int32_t n) {
       const SegmentNode& node = segment.nodes[static_cast<size_t>(n)];
       for (int32_t ref : segment.refs_of(node)) last[ref] = s;
-      for (uint32_t o = 0; o < node.node->output_count; ++o) last[static_cast<int32_t>(node.first_value + o)] = s;
+      for (uint32_t o = 0; o < node.node->output_count; ++o)
+        last[static_cast<int32_t>(node.first_value + o)] = s;
     };
     auto group = static_cast<size_t>(grouping.group_of[static_cast<size_t>(step.node)]);
     for (int32_t n : grouping.groups[group].nodes) use(n);
   }
   for (auto [ref, s] : last) {
-    if (ref < 0 || !segment.values[static_cast<size_t>(ref)].held) plan.steps[s].dies.push_back(ref);
+    if (ref < 0 || !segment.values[static_cast<size_t>(ref)].held)
+      plan.steps[s].dies.push_back(ref);
   }
   for (PlanStep& step : plan.steps) std::sort(step.dies.begin(), step.dies.end());
 }

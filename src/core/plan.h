@@ -1,7 +1,8 @@
-// Plan: how a segment runs. Made once per structure, cached, and run on any segment with the same key.
+// Plan: how a segment runs. Made once per structure, cached, and run on any segment with the same
+// key.
 //
-// A plan holds steps in order, the regions made ready by their backend, and where each value is used last.
-// Extents, offsets, scalar values and memory are found when it runs (core/run.h).
+// A plan holds steps in order, the regions made ready by their backend, and where each value is
+// used last. Extents, offsets, scalar values and memory are found when it runs (core/run.h).
 #pragma once
 
 #include <memory>
@@ -21,9 +22,9 @@ struct RegionStep {
 };
 
 struct PlanStep {
-  int32_t node;                         // of a region: its last
-  std::unique_ptr<RegionStep> region;   // null for views, kernels and aliases
-  std::vector<int32_t> dies;            // references that nothing later in the segment uses
+  int32_t node;                        // of a region: its last
+  std::unique_ptr<RegionStep> region;  // null for views, kernels and aliases
+  std::vector<int32_t> dies;           // references that nothing later in the segment uses
 };
 
 struct Plan {
@@ -34,7 +35,8 @@ struct Plan {
 // From the cache, or made (a plan miss).
 std::shared_ptr<const Plan> plan_for(const Segment& segment);
 
-// Plans kept at most (least recently used go first); for tests and tuning. Returns the previous limit.
+// Plans kept at most (least recently used go first); for tests and tuning. Returns the previous
+// limit.
 size_t set_plan_cache_limit(size_t plans);
 
 }  // namespace mica

@@ -1,11 +1,12 @@
 // Region: elementwise operations, casts and broadcasts as one kernel, with an optional trailing
 // reduction. One form feeds every backend.
 //
-// All instructions share one iteration space, the shape of the region's elementwise outputs (or of the
-// reduction's input). Values are numbered: 0 … inputs-1 are the inputs, broadcast to the space; then one
-// value per instruction, in order. Every value is rounded to its own dtype, without contraction, so that
-// a region gives the very bits that its operations give one by one. For that, a reduction always runs
-// as a region, fused or not, and adds in an order that depends on shapes only.
+// All instructions share one iteration space, the shape of the region's elementwise outputs (or of
+// the reduction's input). Values are numbered: 0 … inputs-1 are the inputs, broadcast to the space;
+// then one value per instruction, in order. Every value is rounded to its own dtype, without
+// contraction, so that a region gives the very bits that its operations give one by one. For that,
+// a reduction always runs as a region, fused or not, and adds in an order that depends on shapes
+// only.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +23,13 @@ struct ReduceParams {
 };
 
 struct RegionInstruction {
-  const Op* op;           // an elementwise op (at most three arguments)
-  Dtype dtype;            // of the result
-  Dtype argument_dtype;   // of the arguments (all have the same one, but for `select`: its first is bool)
+  const Op* op;          // an elementwise op (at most three arguments)
+  Dtype dtype;           // of the result
+  Dtype argument_dtype;  // of the arguments (all have the same one, but for `select`: its first is
+                         // bool)
   uint8_t arity;
-  int16_t arguments[3];   // value numbers
-  int32_t node;           // which node's parameters: an index into RegionCall::params
+  int16_t arguments[3];  // value numbers
+  int32_t node;          // which node's parameters: an index into RegionCall::params
 };
 
 struct RegionOutput {

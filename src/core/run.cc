@@ -24,7 +24,8 @@ void Runner::run() {
   size_t move = 0, call = 0;
   for (size_t step = 0; step < step_end_.size(); ++step) {
     for (; call < step_end_[step]; ++call) {
-      for (; move < moves_.size() && moves_[move].call == call; ++move) moves_[move].buffer->read(moves_[move].device);
+      for (; move < moves_.size() && moves_[move].call == call; ++move)
+        moves_[move].buffer->read(moves_[move].device);
       if (!calls_[call].skip) run_call(calls_[call]);
     }
     mark_written(step);
@@ -45,7 +46,8 @@ void Runner::mark_written(size_t step) {
   }
   const SegmentNode& node = segment_->nodes[static_cast<size_t>(plan_step.node)];
   if (node.kind != StepKind::Kernel) return;
-  for (uint32_t o = 0; o < node.node->output_count; ++o) mark(static_cast<int32_t>(node.first_value + o));
+  for (uint32_t o = 0; o < node.node->output_count; ++o)
+    mark(static_cast<int32_t>(node.first_value + o));
 }
 
 RegionCall Runner::region_call(const RegionStep& step, const Call& call) {
@@ -75,7 +77,8 @@ void Runner::run_call(const Call& call) {
         return;
       case CallKind::Region: backend_of(call.device).run(region_call(*call.region, call)); break;
       case CallKind::Kernel:
-        call.node->kernel->run({call.node->node->op, call.node->node->params, inputs, outputs, call.workspace});
+        call.node->kernel->run(
+            {call.node->node->op, call.node->node->params, inputs, outputs, call.workspace});
         break;
     }
     detail::count(live.kernels);
@@ -99,7 +102,8 @@ void Runner::check_mapped_files() const {
     if (!of.external) continue;
     const MappedFile* file = of.buffer->mapped_file();
     if (file && file->damaged()) {
-      throw_io("{}: the file was truncated or became unreadable while it was in use; load it again", file->path());
+      throw_io("{}: the file was truncated or became unreadable while it was in use; load it again",
+               file->path());
     }
   }
 }

@@ -1,8 +1,9 @@
 // Running a plan on a segment: first bind (layouts, devices and all memory), then the kernels.
 //
-// Binding walks the steps once without running anything: views become strides and offsets, outputs take
-// over the memory of dying inputs or of values that died earlier, layouts that a kernel does not accept
-// get a copy. When binding throws (out of memory), nothing has happened. Then the calls run in order.
+// Binding walks the steps once without running anything: views become strides and offsets, outputs
+// take over the memory of dying inputs or of values that died earlier, layouts that a kernel does
+// not accept get a copy. When binding throws (out of memory), nothing has happened. Then the calls
+// run in order.
 #pragma once
 
 #include <memory>
@@ -44,10 +45,10 @@ class Runner {
   };
   enum class CallKind : uint8_t { Kernel, Region, Copy };
   struct Call {
-    CallKind kind;
+    CallKind kind = CallKind::Kernel;
     Device device;
     bool skip = false;  // nothing to compute: all outputs are empty
-    uint32_t first_view, input_count, output_count;
+    uint32_t first_view = 0, input_count = 0, output_count = 0;
     const SegmentNode* node = nullptr;
     const RegionStep* region = nullptr;
     const Shape* space = nullptr;
@@ -59,7 +60,9 @@ class Runner {
     Device device;
   };
 
-  Place& place(int32_t ref) { return ref >= 0 ? values_[static_cast<size_t>(ref)] : externals_[static_cast<size_t>(~ref)]; }
+  Place& place(int32_t ref) {
+    return ref >= 0 ? values_[static_cast<size_t>(ref)] : externals_[static_cast<size_t>(~ref)];
+  }
   Storage& storage(const Place& at) { return storages_[static_cast<size_t>(at.storage)]; }
   const Shape& shape_of(int32_t ref) const { return segment_->slot_of(ref)->shape; }
 

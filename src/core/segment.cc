@@ -6,7 +6,8 @@ namespace {
 
 uint64_t hash_shape(const Shape& shape) {
   uint64_t hash = shape.size();
-  for (int64_t extent : shape) hash = (hash ^ static_cast<uint64_t>(extent)) * 0x9e3779b97f4a7c15ull;
+  for (int64_t extent : shape)
+    hash = (hash ^ static_cast<uint64_t>(extent)) * 0x9e3779b97f4a7c15ull;
   return hash ^ (hash >> 32);
 }
 
@@ -16,7 +17,8 @@ class ShapeClasses {
   ShapeClasses() : table_(64, -1) {}
 
   int32_t of(const Shape& shape) {
-    if (!shapes_.empty() && *shapes_.back() == shape) return static_cast<int32_t>(shapes_.size()) - 1;
+    if (!shapes_.empty() && *shapes_.back() == shape)
+      return static_cast<int32_t>(shapes_.size()) - 1;
     size_t at = hash_shape(shape) & (table_.size() - 1);
     while (table_[at] >= 0) {
       if (*shapes_[static_cast<size_t>(table_[at])] == shape) return table_[at];
@@ -47,7 +49,8 @@ class ShapeClasses {
 
 class Numberer {
  public:
-  Numberer(const Work& work, Segment& segment, uint32_t epoch) : work_(work), segment_(segment), epoch_(epoch) {
+  Numberer(const Work& work, Segment& segment, uint32_t epoch)
+      : work_(work), segment_(segment), epoch_(epoch) {
     segment_.nodes.clear();
     segment_.refs.clear();
     segment_.values.clear();
@@ -66,12 +69,15 @@ class Numberer {
                      static_cast<uint32_t>(segment_.values.size())};
     const Node& of = *work.node;
     auto& key = segment_.key;
-    key.push_back(static_cast<uint64_t>(of.op->index) << 32 | static_cast<uint64_t>(work.kind) << 24 |
-                  static_cast<uint64_t>(of.stream.device.kind) << 16 | static_cast<uint16_t>(of.stream.index));
-    for (const Array& input : inputs) add_input(input.slot());
+    key.push_back(static_cast<uint64_t>(of.op->index) << 32 |
+                  static_cast<uint64_t>(work.kind) << 24 |
+                  static_cast<uint64_t>(of.stream.device.kind) << 16 |
+                  static_cast<uint16_t>(of.stream.index));
+    bool kept = work_.keep_traced && of.traced;
+    for (const Array& input : inputs) add_input(input.slot(), kept && work.lowering < 0);
     // What a lowering replaced keeps its own inputs alive without being an edge.
     if (work.lowering >= 0) {
-      for (const Array& input : of.input_span()) count_use(input.slot());
+      for (const Array& input : of.input_span()) count_use(input.slot(), kept);
     }
     if (of.params && work.kind != StepKind::Alias) of.op->params->append_key(of.params, false, key);
     add_outputs(*work.node);
@@ -82,21 +88,22 @@ class Numberer {
     bool traced = work_.keep_traced;
     for (SegmentValue& value : segment_.values) {
       uint32_t refs = value.slot->refs.load(std::memory_order_acquire);
-      value.held = refs > static_cast<uint32_t>(value.uses) || (traced && value.slot->node->traced);
+      value.held |=
+          refs > static_cast<uint32_t>(value.uses) || (traced && value.slot->node->traced);
       segment_.key.push_back(value.held);
     }
   }
 
  private:
-  void add_input(Slot* slot) {
-    int32_t ref = count_use(slot);
+  void add_input(Slot* slot, bool kept) {
+    int32_t ref = count_use(slot, kept);
     segment_.refs.push_back(ref);
     uint64_t word = static_cast<uint32_t>(ref);
     if (ref < 0) word |= static_cast<uint64_t>(slot->dtype) << 32;
     segment_.key.push_back(word | static_cast<uint64_t>(segment_.shape_class_of(ref)) << 40);
   }
 
-  int32_t count_use(Slot* slot) {
+  int32_t count_use(Slot* slot, bool kept) {
     Node* node = slot->node;
     auto index = static_cast<uint32_t>(slot - node->slots);
     if (node->mark != epoch_) {  // first sight of an evaluated node
@@ -109,10 +116,12 @@ class Numberer {
     if (base < 0) {
       int32_t external = ~base + static_cast<int32_t>(index);
       ++segment_.externals[static_cast<size_t>(external)].uses;
+      segment_.externals[static_cast<size_t>(external)].kept |= kept;
       return ~external;
     }
     int32_t value = base + static_cast<int32_t>(index);
     ++segment_.values[static_cast<size_t>(value)].uses;
+    segment_.values[static_cast<size_t>(value)].held |= kept;
     return value;
   }
 
@@ -122,8 +131,10 @@ class Numberer {
     for (uint32_t i = 0; i < node.output_count; ++i) {
       Slot& slot = node.slots[i];
       int32_t shape_class = classes_.of(slot.shape);
-      segment_.values.push_back({&slot, static_cast<int32_t>(segment_.nodes.size()), 0, shape_class, false});
-      segment_.key.push_back(static_cast<uint64_t>(shape_class) << 8 | static_cast<uint64_t>(slot.dtype));
+      segment_.values.push_back(
+          {&slot, static_cast<int32_t>(segment_.nodes.size()), 0, shape_class, false});
+      segment_.key.push_back(static_cast<uint64_t>(shape_class) << 8 |
+                             static_cast<uint64_t>(slot.dtype));
     }
   }
 

@@ -1,8 +1,8 @@
 // A piece of work in numbers: what plans are made from, keyed by and run on.
 //
-// Values are the outputs of the segment's nodes, numbered in order; externals are evaluated slots from
-// outside. A reference is a value number, or ~e for external e. Long graphs are cut into segments, so
-// that a plan stays small and repeated structure meets the plan cache.
+// Values are the outputs of the segment's nodes, numbered in order; externals are evaluated slots
+// from outside. A reference is a value number, or ~e for external e. Long graphs are cut into
+// segments, so that a plan stays small and repeated structure meets the plan cache.
 #pragma once
 
 #include <vector>
@@ -23,16 +23,17 @@ struct SegmentNode {
 
 struct SegmentValue {
   Slot* slot;
-  int32_t node;        // which node computes it
-  int32_t uses = 0;    // edges inside the segment
-  int32_t shape_class; // equal shapes have equal classes
-  bool held = false;   // someone outside the segment has a handle
+  int32_t node;         // which node computes it
+  int32_t uses = 0;     // edges inside the segment
+  int32_t shape_class;  // equal shapes have equal classes
+  bool held = false;    // someone outside the segment has a handle, or a trace keeps a user of it
 };
 
 struct SegmentExternal {
   Slot* slot;
   int32_t uses = 0;
   int32_t shape_class;
+  bool kept = false;  // some of the uses are of nodes that a trace keeps, with their inputs
 };
 
 struct Segment {
@@ -47,10 +48,12 @@ struct Segment {
     return {refs.data() + node.first_ref, node.input_count};
   }
   Slot* slot_of(int32_t ref) const {
-    return ref >= 0 ? values[static_cast<size_t>(ref)].slot : externals[static_cast<size_t>(~ref)].slot;
+    return ref >= 0 ? values[static_cast<size_t>(ref)].slot
+                    : externals[static_cast<size_t>(~ref)].slot;
   }
   int32_t shape_class_of(int32_t ref) const {
-    return ref >= 0 ? values[static_cast<size_t>(ref)].shape_class : externals[static_cast<size_t>(~ref)].shape_class;
+    return ref >= 0 ? values[static_cast<size_t>(ref)].shape_class
+                    : externals[static_cast<size_t>(~ref)].shape_class;
   }
 };
 

@@ -42,7 +42,8 @@ int64_t elements(const Shape& shape) {
   int64_t total = 1;
   bool empty = false;
   for (int64_t extent : shape) {
-    if (extent == 0) empty = true;
+    if (extent == 0)
+      empty = true;
     else if (__builtin_mul_overflow(total, extent, &total) || total > (int64_t{1} << 62))
       throw_value("an array of shape {} has too many elements", shape);
   }
@@ -51,7 +52,8 @@ int64_t elements(const Shape& shape) {
 
 Strides row_major(const Shape& shape) {
   Strides strides(shape.size(), 1);
-  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<int64_t>(shape[i], 1);
+  for (size_t i = shape.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * std::max<int64_t>(shape[i], 1);
   return strides;
 }
 

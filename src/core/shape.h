@@ -67,7 +67,8 @@ class Dims {
  private:
   void assign(const int64_t* values, size_t count) {
     reserve(count);
-    std::memcpy(data(), values, count * sizeof(int64_t));
+    int64_t* to = data();
+    for (size_t i = 0; i < count; ++i) to[i] = values[i];
     size_ = static_cast<uint32_t>(count);
   }
   void take(Dims& other) {
@@ -102,13 +103,15 @@ int64_t elements(const Shape& shape);
 Strides row_major(const Shape& shape);
 // True if strides walk the shape in row-major order without gaps (axes of extent 1 do not count).
 bool is_row_major(const Shape& shape, const Strides& strides);
-// NumPy's broadcasting of two shapes; throws ValueError "[name] shapes (2, 3) and (4,) do not broadcast".
+// NumPy's broadcasting of two shapes; throws ValueError "[name] shapes (2, 3) and (4,) do not
+// broadcast".
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* name);
 // Strides that read an array of `shape` and `strides` as if broadcast to `target`.
 Strides broadcast_strides(const Shape& shape, const Strides& strides, const Shape& target);
 // An axis in -rank … rank-1 made non-negative; throws IndexError naming the operation.
 int normalize_axis(int64_t axis, size_t rank, const char* name);
-// The same for a list, sorted, without repeats (ValueError); an absent list in callers means all axes.
+// The same for a list, sorted, without repeats (ValueError); an absent list in callers means all
+// axes.
 std::vector<int> normalize_axes(std::span<const int> axes, size_t rank, const char* name);
 
 // "(2, 3)", "(4,)", "()".
@@ -116,8 +119,10 @@ std::string to_string(const Dims& dims);
 
 }  // namespace mica
 
-template <> struct fmt::formatter<mica::Dims> : fmt::formatter<std::string_view> {
-  template <class Context> auto format(const mica::Dims& dims, Context& context) const {
+template <>
+struct fmt::formatter<mica::Dims> : fmt::formatter<std::string_view> {
+  template <class Context>
+  auto format(const mica::Dims& dims, Context& context) const {
     return fmt::formatter<std::string_view>::format(mica::to_string(dims), context);
   }
 };

@@ -19,7 +19,9 @@ TraceScope::~TraceScope() {
     if (array.evaluated()) drop_inputs(*array.node());
   }
 }
-void TraceScope::remember(Node& node) { evaluated_in_trace.push_back(Array::share(&node.slots[0])); }
+void TraceScope::remember(Node& node) {
+  evaluated_in_trace.push_back(Array::share(&node.slots[0]));
+}
 int TraceScope::depth() { return trace_depth; }
 
 Array TraceScope::track(const Array& a) {

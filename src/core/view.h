@@ -27,7 +27,10 @@ struct View {
   bool contiguous() const { return is_row_major(shape, strides); }
   // True if the last axis is dense, so that a row is one run of memory.
   bool dense_rows() const { return shape.empty() || shape.back() <= 1 || strides.back() == 1; }
-  template <class T> T* as() const { return reinterpret_cast<T*>(data); }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
 };
 
 }  // namespace mica

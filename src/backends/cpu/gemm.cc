@@ -1,0 +1,309 @@
+#include "backends/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include "backends/cpu/dots.h"
+#include "base/thread_pool.h"
+
+namespace mica::cpu {
+
+namespace {
+
+// Rows and columns that are packed at a time: the panels of both sides then fit the last-level
+// cache, a task's share of them the second-level one.
+constexpr int64_t kMaxRows = 1050, kMaxColumns = 2048;
+// A left block that stays in the second-level cache beside one panel of the right operand.
+constexpr int64_t kFusedBytes = 640 << 10;
+// Bytes of the largest panel of the right operand: 32 floats or 16 doubles wide.
+constexpr size_t kFusedPanel = (kGemmDepth * 32 + kPanelSlack) * sizeof(float);
+// Up to this many rows a right operand that lies in rows is not packed at all: `kStreamDepth` rows
+// of it at a time are multiplied into a tile of sums of kStreamTile elements.
+constexpr int64_t kStreamedRows = 32, kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 1024;
+constexpr int64_t kTaskRows = 84, kTaskColumns = 512;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t align_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// Where part i of `parts` nearly equal parts of `total` begins.
+int64_t part_begin(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
+
+// How a product is cut. Blocks of rows x columns x depth are packed and multiplied in turn.
+template <class T>
+struct Blocks {
+  explicit Blocks(const Gemm<T>& g) : kernels(gemm_kernels<T>()) {
+    streamed =
+        g.m <= kStreamedRows && g.right.vector_stride == 1 && !g.right.chosen && !g.right.fill;
+    row_blocks = ceil_div(g.m, kMaxRows);
+    column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
+    depth = ceil_div(g.k, ceil_div(g.k, kGemmDepth));
+    rows = ceil_div(g.m, row_blocks);
+    columns = ceil_div(g.n, column_blocks);
+    left_panel = align_up(depth * kernels.rows + kPanelSlack, 64 / sizeof(T));
+    right_panel = align_up(depth * kernels.columns + kPanelSlack, 64 / sizeof(T));
+    fused = !streamed && rows * depth * static_cast<int64_t>(sizeof(T)) <= kFusedBytes;
+    fused = fused && static_cast<size_t>(right_panel) * sizeof(T) <= kFusedPanel;
+    needs_sums = g.out.dtype != dtype_of<T> || g.out.chosen != nullptr;
+  }
+  int64_t left_panels(int64_t m) const { return ceil_div(m, kernels.rows); }
+  int64_t right_panels(int64_t n) const { return ceil_div(n, kernels.columns); }
+  int64_t left_size() const { return left_panels(rows) * left_panel; }
+  int64_t right_size() const { return fused || streamed ? 0 : right_panels(columns) * right_panel; }
+  int64_t sums_size() const { return needs_sums ? rows * columns : 0; }
+  size_t bytes() const {
+    return static_cast<size_t>(left_size() + right_size() + sums_size()) * sizeof(T);
+  }
+
+  const GemmKernels<T>& kernels;
+  int64_t row_blocks, column_blocks, depth, rows, columns;
+  int64_t left_panel, right_panel;  // elements from panel to panel
+  bool streamed;                    // right rows are read once, as they lie
+  bool fused;       // right panels are packed by the thread that uses them, and used up at once
+  bool needs_sums;  // the output cannot hold unfinished sums
+};
+
+template <class T>
+void pack_panel(const GemmOperand& operand, int64_t first, int count, int width, int64_t k0,
+                int64_t kc, T* panel) {
+  if (operand.fill) return operand.fill(operand.context, first, count, width, k0, kc, panel);
+  const std::byte* vectors[kMaxPanelWidth];
+  int64_t bytes = operand.vector_stride * size_of(operand.dtype);
+  for (int i = 0; i < count; ++i) {
+    int64_t place = operand.chosen ? operand.chosen[first + i] : first + i;
+    vectors[i] = operand.data + place * bytes;
+  }
+  bool dense = operand.vector_stride == 1 && !operand.chosen;
+  gemm_kernels<T>().pack({vectors, count, operand.dtype, operand.inner_stride, dense}, width, k0,
+                         kc, panel);
+}
+
+// The block of rows m0 … m0 + m and columns n0 … n0 + n.
+template <class T>
+class BlockRun {
+ public:
+  BlockRun(const Gemm<T>& gemm, const Blocks<T>& blocks, T* workspace, int64_t m0, int64_t m,
+           int64_t n0, int64_t n)
+      : g_(gemm), b_(blocks), m0_(m0), m_(m), n0_(n0), n_(n) {
+    left_ = workspace;
+    right_ = left_ + b_.left_size();
+    if (b_.needs_sums) {
+      sums_ = right_ + b_.right_size();
+      sums_stride_ = n_;
+    } else {
+      sums_ = reinterpret_cast<T*>(g_.out.data) + m0_ * g_.out.row_stride + n0_;
+      sums_stride_ = g_.out.row_stride;
+    }
+    left_panels_ = b_.left_panels(m_);
+    right_panels_ = b_.right_panels(n_);
+    choose_tasks();
+  }
+
+  void run() {
+    ThreadPool& pool = ThreadPool::shared();
+    int64_t panels = left_panels_ + (b_.fused || b_.streamed ? 0 : right_panels_);
+    for (int64_t k0 = 0; k0 < g_.k; k0 += b_.depth) {
+      int64_t kc = std::min(b_.depth, g_.k - k0);
+      int64_t grain = std::max<int64_t>(1, 16384 / (kc * b_.kernels.rows));
+      pool.parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) pack(i, k0, kc);
+      });
+      if (b_.streamed) {
+        int64_t step = stream_columns();
+        pool.parallel_for(n_, step, [&](int64_t begin, int64_t end) {
+          for (int64_t column = begin; column < end; column += step)
+            multiply_streamed(column, std::min(end, column + step), k0, kc);
+        });
+        continue;
+      }
+      if (b_.fused) {
+        int64_t work = m_ * kc * b_.kernels.columns;
+        pool.parallel_for(right_panels_, std::max<int64_t>(1, (1 << 19) / work),
+                          [&](int64_t begin, int64_t end) { multiply_fused(begin, end, k0, kc); });
+        continue;
+      }
+      pool.parallel_for(row_tasks_ * column_tasks_, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) multiply(i, k0, kc);
+      });
+    }
+  }
+
+ private:
+  // Small enough that every thread gets several, large enough to reuse what they read.
+  void choose_tasks() {
+    int64_t rows = std::max<int64_t>(1, kTaskRows / b_.kernels.rows);
+    int64_t columns = std::max<int64_t>(1, kTaskColumns / b_.kernels.columns);
+    int64_t wanted = 4 * ThreadPool::shared().threads();
+    auto tasks = [&] { return ceil_div(left_panels_, rows) * ceil_div(right_panels_, columns); };
+    double panel_work = 2.0 * b_.kernels.rows * b_.kernels.columns * static_cast<double>(b_.depth);
+    while (tasks() < wanted && panel_work * static_cast<double>(rows * columns) > 2e6) {
+      if (columns > 1 && columns * b_.kernels.columns >= rows * b_.kernels.rows)
+        columns = ceil_div(columns, 2);
+      else if (rows > 1)
+        rows = ceil_div(rows, 2);
+      else
+        break;
+    }
+    row_tasks_ = ceil_div(left_panels_, rows);
+    column_tasks_ = ceil_div(right_panels_, columns);
+  }
+
+  // Left panels hold nearly equal numbers of rows, so that none is nearly empty.
+  int64_t left_begin(int64_t panel) const { return part_begin(m_, left_panels_, panel); }
+  int64_t right_begin(int64_t panel) const { return std::min(panel * b_.kernels.columns, n_); }
+
+  void pack(int64_t i, int64_t k0, int64_t kc) {
+    if (i >= left_panels_)
+      return pack_right(i - left_panels_, k0, kc, right_ + (i - left_panels_) * b_.right_panel);
+    int64_t begin = left_begin(i);
+    pack_panel(g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin), b_.kernels.rows,
+               k0, kc, left_ + i * b_.left_panel);
+  }
+  void pack_right(int64_t j, int64_t k0, int64_t kc, T* panel) {
+    int64_t begin = right_begin(j);
+    pack_panel(g_.right, n0_ + begin, static_cast<int>(right_begin(j + 1) - begin),
+               b_.kernels.columns, k0, kc, panel);
+  }
+
+  void multiply(int64_t task, int64_t k0, int64_t kc) {
+    int64_t row_task = task % row_tasks_, column_task = task / row_tasks_;
+    int64_t left0 = part_begin(left_panels_, row_tasks_, row_task);
+    int64_t left1 = part_begin(left_panels_, row_tasks_, row_task + 1);
+    int64_t right0 = part_begin(right_panels_, column_tasks_, column_task);
+    int64_t right1 = part_begin(right_panels_, column_tasks_, column_task + 1);
+    for (int64_t j = right0; j < right1; ++j)
+      multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel);
+    finish(left_begin(left0), left_begin(left1), right_begin(right0), right_begin(right1), k0, kc);
+  }
+
+  void multiply_fused(int64_t right0, int64_t right1, int64_t k0, int64_t kc) {
+    alignas(64) T panel[kFusedPanel / sizeof(T)];
+    for (int64_t j = right0; j < right1; ++j) {
+      pack_right(j, k0, kc, panel);
+      multiply_panel(0, left_panels_, j, k0, kc, panel);
+    }
+    finish(0, m_, right_begin(right0), right_begin(right1), k0, kc);
+  }
+
+  void multiply_panel(int64_t left0, int64_t left1, int64_t j, int64_t k0, int64_t kc,
+                      const T* panel) {
+    int64_t column = right_begin(j);
+    int n = static_cast<int>(right_begin(j + 1) - column);
+    for (int64_t i = left0; i < left1; ++i) {
+      int64_t row = left_begin(i);
+      b_.kernels.multiply(static_cast<int>(left_begin(i + 1) - row), n, kc,
+                          left_ + i * b_.left_panel, panel, sums_ + row * sums_stride_ + column,
+                          sums_stride_, k0 > 0);
+    }
+  }
+
+  // Columns that a task of a streamed product takes.
+  int64_t stream_columns() const {
+    int64_t most = std::min(kStreamTile / m_, kStreamColumns);
+    int64_t share = ceil_div(n_, 4 * ThreadPool::shared().threads());
+    return std::clamp(align_up(share, 64), int64_t{128}, most / 64 * 64);
+  }
+
+  void multiply_streamed(int64_t column0, int64_t column1, int64_t k0, int64_t kc) {
+    alignas(64) T tile[kStreamTile];
+    int64_t n = column1 - column0, width = align_up(n, b_.kernels.columns);
+    // Few rows are read at once where reading is all there is to do: they share cache sets.
+    int64_t depth = m_ > 4 ? kStreamDepth : kStreamDepth / 2;
+    for (int64_t k = 0; k < kc; k += depth)
+      for (int64_t column = 0; column < n; column += b_.kernels.columns)
+        stream_panel(k0 + k, std::min(depth, kc - k), column0 + column,
+                     std::min<int64_t>(b_.kernels.columns, n - column), k, tile + column, width);
+    for (int64_t row = 0; row < m_; ++row) {
+      T* to = sums_ + row * sums_stride_ + column0;
+      const T* from = tile + row * width;
+      for (int64_t j = 0; j < n; ++j) to[j] = k0 > 0 ? to[j] + from[j] : from[j];
+    }
+    finish(0, m_, column0, column1, k0, kc);
+  }
+
+  // Rows k … k + depth of a panel's columns, times all of the left panels from their element
+  // `left_k`.
+  void stream_panel(int64_t k, int64_t depth, int64_t column, int64_t n, int64_t left_k, T* tile,
+                    int64_t width) {
+    alignas(64) T copy[kStreamDepth * kMaxPanelWidth];
+    const GemmOperand& right = g_.right;
+    Dtype dtype = right.dtype;
+    int64_t stride = right.inner_stride;
+    const std::byte* rows = right.data + (k * stride + n0_ + column) * size_of(dtype);
+    if (n < b_.kernels.columns) {  // the last columns: a whole panel may not be read
+      b_.kernels.pack({&rows, static_cast<int>(n), dtype, stride, true}, b_.kernels.columns, 0,
+                      depth, copy);
+      rows = reinterpret_cast<const std::byte*>(copy);
+      dtype = dtype_of<T>;
+      stride = b_.kernels.columns;
+    }
+    for (int64_t i = 0; i < left_panels_; ++i) {
+      int64_t row = left_begin(i);
+      b_.kernels.stream(static_cast<int>(left_begin(i + 1) - row), depth,
+                        left_ + i * b_.left_panel + left_k * b_.kernels.rows, rows, dtype, stride,
+                        tile + row * width, width, left_k > 0);
+    }
+  }
+
+  // After the last block of k: rounds finished sums into the output.
+  void finish(int64_t row0, int64_t row1, int64_t column0, int64_t column1, int64_t k0,
+              int64_t kc) {
+    if (!b_.needs_sums || k0 + kc < g_.k) return;
+    int64_t size = size_of(g_.out.dtype);
+    for (int64_t row = row0; row < row1; ++row) {
+      int64_t place = g_.out.chosen ? g_.out.chosen[m0_ + row] : m0_ + row;
+      std::byte* to = g_.out.data + (place * g_.out.row_stride + n0_ + column0) * size;
+      const T* from = sums_ + row * sums_stride_ + column0;
+      if constexpr (std::is_same_v<T, float>)
+        store_rounded(from, column1 - column0, g_.out.dtype, to);
+      else
+        std::memcpy(to, from, static_cast<size_t>(column1 - column0) * sizeof(T));
+    }
+  }
+
+  const Gemm<T>& g_;
+  const Blocks<T>& b_;
+  int64_t m0_, m_, n0_, n_;
+  T *left_, *right_, *sums_;
+  int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
+};
+
+}  // namespace
+
+template <class T>
+size_t Gemm<T>::workspace() const {
+  if (m == 0 || n == 0 || k == 0) return 0;
+  if (is_dots(*this)) return dots_workspace(*this);
+  return Blocks<T>(*this).bytes();
+}
+
+template <class T>
+void Gemm<T>::run(std::span<std::byte> workspace) const {
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    for (int64_t i = 0; i < m; ++i) {
+      int64_t place = out.chosen ? out.chosen[i] : i;
+      std::memset(out.data + place * out.row_stride * size_of(out.dtype), 0,
+                  static_cast<size_t>(n * size_of(out.dtype)));
+    }
+    return;
+  }
+  if (is_dots(*this)) return run_dots(*this, workspace);
+  Blocks<T> blocks(*this);
+  MICA_ASSERT(workspace.size() >= blocks.bytes());
+  T* memory = reinterpret_cast<T*>(workspace.data());
+  for (int64_t i = 0; i < blocks.row_blocks; ++i) {
+    int64_t m0 = part_begin(m, blocks.row_blocks, i);
+    int64_t m1 = part_begin(m, blocks.row_blocks, i + 1);
+    for (int64_t j = 0; j < blocks.column_blocks; ++j) {
+      int64_t n0 = part_begin(n, blocks.column_blocks, j);
+      int64_t n1 = part_begin(n, blocks.column_blocks, j + 1);
+      BlockRun<T>(*this, blocks, memory, m0, m1 - m0, n0, n1 - n0).run();
+    }
+  }
+}
+
+template struct Gemm<float>;
+template struct Gemm<double>;
+
+}  // namespace mica::cpu

@@ -1,0 +1,62 @@
+// Matrix products of any size and layout, blocked for the caches and in parallel.
+//
+//   Gemm<float> product{m, n, k, left, right, out};
+//   product.run(workspace);   // product.workspace() bytes, 64-byte aligned
+//
+// T is the type that sums are kept in: float for float16, bfloat16 and float32 operands (of
+// different types if need be), double for double. Operands are packed into panels from any layout;
+// nothing is widened as a whole.
+//
+// What is guaranteed: each element is the sum over k of fused products in ascending order, within
+// equal blocks of at most kGemmDepth terms whose sums are then added in order, and is rounded once.
+// It depends on the operands' values and K only: not on M, N, the layouts, or the number of
+// threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "backends/cpu/gemm_kernels.h"
+
+namespace mica::cpu {
+
+inline constexpr int64_t kGemmDepth = 1024;
+
+// One side of a product: vectors along k (the rows of the left operand, the columns of the right).
+struct GemmOperand {
+  const std::byte* data = nullptr;
+  Dtype dtype = Dtype::F32;
+  int64_t vector_stride = 0;        // from vector to vector, in elements
+  int64_t inner_stride = 1;         // along k
+  const int64_t* chosen = nullptr;  // if given, vector i is the one at chosen[i] * vector_stride
+
+  // If given, called instead: writes elements k0 … k0 + kc of vectors `first` … `first` + count
+  // into a panel (T* behind the pointer) of `width` vectors, zeros beyond count. For quantized
+  // matrices.
+  void (*fill)(const void* context, int64_t first, int count, int width, int64_t k0, int64_t kc,
+               void* panel) = nullptr;
+  const void* context = nullptr;
+};
+
+// Rows of dense elements.
+struct GemmOutput {
+  std::byte* data = nullptr;
+  Dtype dtype = Dtype::F32;
+  int64_t row_stride = 0;
+  const int64_t* chosen = nullptr;  // if given, row i goes to row chosen[i]
+};
+
+template <class T>
+struct Gemm {
+  int64_t m = 0, n = 0, k = 0;
+  GemmOperand left, right;
+  GemmOutput out;
+
+  size_t workspace() const;
+  void run(std::span<std::byte> workspace) const;
+};
+
+extern template struct Gemm<float>;
+extern template struct Gemm<double>;
+
+}  // namespace mica::cpu

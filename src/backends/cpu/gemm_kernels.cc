@@ -1,0 +1,343 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/gemm_kernels.cc"
+#include "backends/cpu/highway_targets.h"
+//
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+//
+#include "backends/cpu/gemm_kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "backends/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mica::cpu {
+namespace HWY_NAMESPACE {
+
+template <class T>
+using Tag = hn::ScalableTag<T>;
+HWY_INLINE hn::Vec<Tag<double>> load(Tag<double> d, const double* p) { return hn::LoadU(d, p); }
+template <class T>
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag<T>()));
+
+// Accumulators, the row of b and one element of a fill the registers: 32 of them with AVX-512 and
+// on Arm, 16 elsewhere.
+#undef MICA_GEMM_ROWS
+#undef MICA_GEMM_VECTORS
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#define MICA_GEMM_ROWS 14
+#define MICA_GEMM_VECTORS 2
+#elif HWY_ARCH_ARM_A64
+#define MICA_GEMM_ROWS 6
+#define MICA_GEMM_VECTORS 4
+#elif HWY_TARGET == HWY_SCALAR
+#define MICA_GEMM_ROWS 2
+#define MICA_GEMM_VECTORS 4
+#else
+#define MICA_GEMM_ROWS 6
+#define MICA_GEMM_VECTORS 2
+#endif
+constexpr int kRows = MICA_GEMM_ROWS;
+constexpr int kVectors = MICA_GEMM_VECTORS;
+
+// Sums of a[r] * b[v] over k. S: the type of b's elements.
+template <class T, class S, int R, int V>
+HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, const S* HWY_RESTRICT b,
+                             int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
+  const Tag<T> d;
+  for (int64_t k = 0; k < kc; ++k) {
+    hn::Vec<Tag<T>> row[V];
+    for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
+    for (int r = 0; r < R; ++r) {
+      const auto left = hn::Set(d, a[r]);
+      for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(left, row[v], sum[r][v]);
+    }
+    a += kRows;
+    b += ldb;
+  }
+}
+
+template <class T, int R, int V>
+void multiply_block(int64_t kc, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, T* HWY_RESTRICT c,
+                    int64_t ldc, bool accumulate) {
+  const Tag<T> d;
+  constexpr int L = kLanes<T>;
+  hn::Vec<Tag<T>> sum[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      if (accumulate) hwy::Prefetch(c + r * ldc + v * L);
+      sum[r][v] = hn::Zero(d);
+    }
+  sum_products<T, T, R, V>(kc, a, b, kVectors * L, sum);
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      T* place = c + r * ldc + v * L;
+      hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, place), sum[r][v]) : sum[r][v], d, place);
+    }
+}
+
+template <class T, class S, int R>
+void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64_t ldb,
+                  T* HWY_RESTRICT c, int64_t ldc, bool continues) {
+  const Tag<T> d;
+  constexpr int L = kLanes<T>;
+  hn::Vec<Tag<T>> sum[R][kVectors];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kVectors; ++v)
+      sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
+  sum_products<T, S, R, kVectors>(kc, a, reinterpret_cast<const S*>(b), ldb, sum);
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, c + r * ldc + v * L);
+}
+
+template <class T>
+using Block = void (*)(int64_t, const T*, const T*, T*, int64_t, bool);
+template <class T, int... I>
+constexpr std::array<Block<T>, sizeof...(I)> blocks(std::integer_sequence<int, I...>) {
+  return {&multiply_block<T, I / kVectors + 1, I % kVectors + 1>...};
+}
+
+template <class T>
+void multiply(int m, int n, int64_t kc, const T* a, const T* b, T* c, int64_t ldc,
+              bool accumulate) {
+  constexpr int L = kLanes<T>;
+  static constexpr auto table = blocks<T>(std::make_integer_sequence<int, kRows * kVectors>());
+  int vectors = (n + L - 1) / L;
+  Block<T> block = table[static_cast<size_t>((m - 1) * kVectors + vectors - 1)];
+  if (n == vectors * L) return block(kc, a, b, c, ldc, accumulate);
+  // Columns that do not fill the last vector pass through a tile of their own.
+  HWY_ALIGN T tile[kRows * kVectors * L];
+  block(kc, a, b, tile, vectors * L, false);
+  for (int r = 0; r < m; ++r) {
+    const T* from = tile + r * vectors * L;
+    T* to = c + r * ldc;
+    for (int j = 0; j < n; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
+  }
+}
+
+template <class T>
+using Stream = void (*)(int64_t, const T*, const std::byte*, int64_t, T*, int64_t, bool);
+template <class T, class S, int... I>
+constexpr std::array<Stream<T>, sizeof...(I)> streams(std::integer_sequence<int, I...>) {
+  return {&stream_block<T, S, I + 1>...};
+}
+template <class T, class S>
+Stream<T> stream_of(int m) {
+  static constexpr auto table = streams<T, S>(std::make_integer_sequence<int, kRows>());
+  return table[static_cast<size_t>(m - 1)];
+}
+
+void stream_float(int m, int64_t kc, const float* a, const std::byte* b, Dtype dtype, int64_t ldb,
+                  float* c, int64_t ldc, bool continues) {
+  Stream<float> stream = dtype == Dtype::F16    ? stream_of<float, float16_t>(m)
+                         : dtype == Dtype::BF16 ? stream_of<float, bfloat16_t>(m)
+                                                : stream_of<float, float>(m);
+  stream(kc, a, b, ldb, c, ldc, continues);
+}
+void stream_double(int m, int64_t kc, const double* a, const std::byte* b, Dtype, int64_t ldb,
+                   double* c, int64_t ldc, bool continues) {
+  stream_of<double, double>(m)(kc, a, b, ldb, c, ldc, continues);
+}
+
+// Transposes L vectors of L floats in registers.
+#if HWY_TARGET != HWY_SCALAR
+template <class V>
+HWY_INLINE void transpose_blocks(V* v) {
+  // Within each 128-bit block: 4 x 4.
+  const F32 d;
+  const hn::RepartitionToWide<F32> wide;
+  for (size_t g = 0; g < hn::MaxLanes(d); g += 4) {
+    const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, v[g], v[g + 1]));
+    const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, v[g], v[g + 1]));
+    const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, v[g + 2], v[g + 3]));
+    const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, v[g + 2], v[g + 3]));
+    v[g] = hn::BitCast(d, hn::InterleaveLower(wide, low01, low23));
+    v[g + 1] = hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23));
+    v[g + 2] = hn::BitCast(d, hn::InterleaveLower(wide, high01, high23));
+    v[g + 3] = hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23));
+  }
+}
+HWY_INLINE void transpose(VF32* v) {
+  const F32 d;
+  transpose_blocks(v);
+#if HWY_TARGET == HWY_AVX2
+  for (int i = 0; i < 4; ++i) {
+    const auto low = v[i], high = v[4 + i];
+    v[i] = hn::ConcatLowerLower(d, high, low);
+    v[4 + i] = hn::ConcatUpperUpper(d, high, low);
+  }
+#elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  // The same again with the blocks as elements.
+  for (int i = 0; i < 4; ++i) {
+    const auto v0 = v[i], v1 = v[4 + i], v2 = v[8 + i], v3 = v[12 + i];
+    const auto even01 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(v1), v0);
+    const auto odd01 = hn::OddEvenBlocks(v1, hn::SwapAdjacentBlocks(v0));
+    const auto even23 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(v3), v2);
+    const auto odd23 = hn::OddEvenBlocks(v3, hn::SwapAdjacentBlocks(v2));
+    v[i] = hn::ConcatLowerLower(d, even23, even01);
+    v[4 + i] = hn::ConcatLowerLower(d, odd23, odd01);
+    v[8 + i] = hn::ConcatUpperUpper(d, even23, even01);
+    v[12 + i] = hn::ConcatUpperUpper(d, odd23, odd01);
+  }
+#endif
+}
+#endif
+
+template <class S, class T>
+void pack_each(const PanelSource& source, int first, int count, int width, int64_t k0, int64_t kc,
+               T* panel) {
+  for (int i = first; i < first + count; ++i) {
+    const S* from = i < source.count
+                        ? reinterpret_cast<const S*>(source.vectors[i]) + k0 * source.stride
+                        : nullptr;
+    for (int64_t k = 0; k < kc; ++k)
+      panel[k * width + i] = from ? static_cast<T>(from[k * source.stride]) : T(0);
+  }
+}
+
+// Vectors dense along k: square blocks are transposed in registers. A store may run over the
+// panel's row; the next row, stored later, puts that right.
+template <class S>
+void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
+#if HWY_TARGET == HWY_SCALAR
+  pack_each<S>(source, 0, width, width, k0, kc, panel);
+#else
+  const F32 d;
+  constexpr int L = kLanes<float>;
+  static_assert(L <= kPanelSlack);
+  const int64_t whole = kc / L * L;
+  for (int first = 0; first < width; first += L) {
+    // Vectors beyond count are read from the last one and then cleared.
+    const S* from[L];
+    for (int i = 0; i < L; ++i)
+      from[i] =
+          reinterpret_cast<const S*>(source.vectors[std::min(first + i, source.count - 1)]) + k0;
+    const auto present = hn::FirstN(d, static_cast<size_t>(std::clamp(source.count - first, 0, L)));
+    for (int64_t k = 0; k < whole; k += L) {
+      VF32 v[L];
+      for (int i = 0; i < L; ++i) v[i] = load(d, from[i] + k);
+      transpose(v);
+      float* to = panel + k * width + first;
+      for (int i = 0; i < L; ++i) hn::StoreU(hn::IfThenElseZero(present, v[i]), d, to + i * width);
+    }
+  }
+  pack_each<S>(source, 0, width, width, k0 + whole, kc - whole, panel + whole * width);
+#endif
+}
+
+// Vectors that lie side by side: rows of `count` elements are copied.
+template <class S>
+void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
+  const F32 d;
+  constexpr int L = kLanes<float>;
+  const S* from = reinterpret_cast<const S*>(source.vectors[0]) + k0 * source.stride;
+  for (int64_t k = 0; k < kc; ++k, from += source.stride, panel += width) {
+    int i = 0;
+    for (; i + L <= source.count; i += L) hn::StoreU(load(d, from + i), d, panel + i);
+    for (; i < source.count; ++i) panel[i] = static_cast<float>(from[i]);
+    for (; i < width; ++i) panel[i] = 0;
+  }
+}
+
+template <class S>
+void pack_float_of(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
+  if (source.stride == 1 && source.count > 1)
+    pack_along<S>(source, width, k0, kc, panel);
+  else if (source.dense)
+    pack_across<S>(source, width, k0, kc, panel);
+  else
+    pack_each<S>(source, 0, width, width, k0, kc, panel);
+}
+
+void pack_float(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
+  switch (source.dtype) {
+    case Dtype::F16: return pack_float_of<float16_t>(source, width, k0, kc, panel);
+    case Dtype::BF16: return pack_float_of<bfloat16_t>(source, width, k0, kc, panel);
+    default: return pack_float_of<float>(source, width, k0, kc, panel);
+  }
+}
+
+void pack_double(const PanelSource& source, int width, int64_t k0, int64_t kc, double* panel) {
+  pack_each<double>(source, 0, width, width, k0, kc, panel);
+}
+
+template <class S>
+void store_as(const float* from, int64_t n, std::byte* to) {
+  const F32 d;
+  constexpr int64_t L = kLanes<float>;
+  S* out = reinterpret_cast<S*>(to);
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(d, hn::LoadU(d, from + i), out + i);
+  for (; i < n; ++i) out[i] = S(from[i]);
+}
+
+void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to) {
+  switch (dtype) {
+    case Dtype::F16: return store_as<float16_t>(from, n, to);
+    case Dtype::BF16: return store_as<bfloat16_t>(from, n, to);
+    default: std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+template <class S>
+void load_as(const std::byte* from, int64_t n, float* to) {
+  const F32 d;
+  constexpr int64_t L = kLanes<float>;
+  const S* in = reinterpret_cast<const S*>(from);
+  int64_t i = 0;
+  for (; i + L <= n; i += L) hn::StoreU(load(d, in + i), d, to + i);
+  for (; i < n; ++i) to[i] = static_cast<float>(in[i]);
+}
+
+void load_widened(const std::byte* from, Dtype dtype, int64_t n, float* to) {
+  switch (dtype) {
+    case Dtype::F16: return load_as<float16_t>(from, n, to);
+    case Dtype::BF16: return load_as<bfloat16_t>(from, n, to);
+    default: std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+const GemmKernels<float>* float_kernels() {
+  static constexpr GemmKernels<float> kernels = {kRows, kVectors * kLanes<float>, &pack_float,
+                                                 &multiply<float>, &stream_float};
+  return &kernels;
+}
+const GemmKernels<double>* double_kernels() {
+  static constexpr GemmKernels<double> kernels = {kRows, kVectors * kLanes<double>, &pack_double,
+                                                  &multiply<double>, &stream_double};
+  return &kernels;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mica::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mica::cpu {
+
+HWY_EXPORT(float_kernels);
+HWY_EXPORT(double_kernels);
+HWY_EXPORT(store_rounded);
+HWY_EXPORT(load_widened);
+
+template <>
+const GemmKernels<float>& gemm_kernels<float>() {
+  return *HWY_DYNAMIC_DISPATCH(float_kernels)();
+}
+template <>
+const GemmKernels<double>& gemm_kernels<double>() {
+  return *HWY_DYNAMIC_DISPATCH(double_kernels)();
+}
+
+void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to) {
+  HWY_DYNAMIC_DISPATCH(store_rounded)(from, n, dtype, to);
+}
+void load_widened(const std::byte* from, Dtype dtype, int64_t n, float* to) {
+  HWY_DYNAMIC_DISPATCH(load_widened)(from, dtype, n, to);
+}
+
+}  // namespace mica::cpu
+#endif

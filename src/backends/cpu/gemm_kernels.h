@@ -1,0 +1,57 @@
+// The innermost loops of matrix products, per vector instruction set: packing into panels, and the
+// register-blocked product of two panels.
+//
+// A panel holds up to `width` vectors along the inner axis k, interleaved: element k of vector i is
+// panel[k * width + i]; vectors beyond `count` are zero. Panels are float for float16, bfloat16 and
+// float32 sources (converted while packing), double for double.
+//
+// Every element of a product is the sum over k, in ascending order, of fused multiply-adds (on
+// x86 from AVX2 on; multiplied and added where there is no such instruction).
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace mica::cpu {
+
+// Vectors along the inner axis. `dense`: vector i + 1 starts one element after vector i.
+struct PanelSource {
+  const std::byte* const* vectors;  // `count` pointers to their elements at k = 0
+  int count;
+  Dtype dtype;
+  int64_t stride;  // between neighbours along k, in elements
+  bool dense;
+};
+
+// Panels may be written to up to this many elements beyond their end.
+inline constexpr int64_t kPanelSlack = 16;
+// The widest panel of any instruction set.
+inline constexpr int kMaxPanelWidth = 64;
+
+template <class T>
+struct GemmKernels {
+  int rows;     // panel width of the left operand
+  int columns;  // panel width of the right operand
+  // Packs elements k0 … k0 + kc of the source's vectors.
+  void (*pack)(const PanelSource& source, int width, int64_t k0, int64_t kc, T* panel);
+  // c[m x n] = a * b, or c += a * b. a is a panel of width `rows`, m <= rows; b one of width
+  // `columns`, n <= columns.
+  void (*multiply)(int m, int n, int64_t kc, const T* a, const T* b, T* c, int64_t ldc,
+                   bool accumulate);
+  // The same with exactly `columns` columns and b as it lies: rows `ldb` elements of `dtype` apart.
+  // Where it continues, the sums start at c, as if k had not been cut there.
+  void (*stream)(int m, int64_t kc, const T* a, const std::byte* b, Dtype dtype, int64_t ldb, T* c,
+                 int64_t ldc, bool continues);
+};
+
+// Of the best instruction set of this processor. T: float, double.
+template <class T>
+const GemmKernels<T>& gemm_kernels();
+
+// Rounds n floats to the floating dtype at `to`.
+void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to);
+// Converts n elements of a floating type to float.
+void load_widened(const std::byte* from, Dtype dtype, int64_t n, float* to);
+
+}  // namespace mica::cpu

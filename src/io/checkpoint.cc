@@ -1,0 +1,126 @@
+#include "io/checkpoint.h"
+
+#include <filesystem>
+#include <set>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/strings.h"
+#include "core/counters.h"
+
+namespace mica::io {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kSingle = "model.safetensors";
+
+// Why there is nothing to load, for the kinds of folders that people have.
+[[noreturn]] void refuse(const std::string& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) throw_io("{}: there is no such folder", printable(folder));
+  for (const auto& item : fs::directory_iterator(folder, error)) {
+    std::string name = item.path().filename().string();
+    if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth"))
+      throw_unsupported(
+          "{}: the weights are pickled ({}), which can run code when read; convert them to "
+          "safetensors",
+          printable(folder), printable(name));
+    if (name.ends_with(".gguf"))
+      throw_unsupported("{}: GGUF files are not supported yet", printable(folder));
+  }
+  throw_io("{}: there is neither {} nor {}", printable(folder), kIndex, kSingle);
+}
+
+}  // namespace
+
+Dtype dtype_of_safetensors(const std::string& dtype, const std::string& where) {
+  static constexpr std::pair<const char*, Dtype> kTypes[] = {
+      {"BOOL", Dtype::Bool}, {"U8", Dtype::U8},   {"U16", Dtype::U16}, {"U32", Dtype::U32},
+      {"U64", Dtype::U64},   {"I8", Dtype::I8},   {"I16", Dtype::I16}, {"I32", Dtype::I32},
+      {"I64", Dtype::I64},   {"F16", Dtype::F16}, {"F32", Dtype::F32}, {"F64", Dtype::F64},
+      {"BF16", Dtype::BF16},
+  };
+  for (const auto& [name, type] : kTypes) {
+    if (dtype == name) return type;
+  }
+  throw_unsupported("{}: element type {} is not supported", printable(where), printable(dtype));
+}
+
+Checkpoint::Checkpoint(const std::string& folder) {
+  std::error_code error;
+  std::string index = folder + '/' + kIndex, single = folder + '/' + kSingle;
+  if (fs::exists(index, error))
+    read_index(folder, index);
+  else if (fs::exists(single, error))
+    open_file(single);
+  else
+    refuse(folder);
+}
+
+// The files that the index names must be in its folder and hold what it says they hold.
+void Checkpoint::read_index(const std::string& folder, const std::string& index) {
+  Json weight_map = Json::load(index).at("weight_map");
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : weight_map.members()) {
+    auto name = file.as<std::string>();
+    if (!is_path_component(name))
+      file.fail("must be a file beside the index, not '{}'", excerpt(name));
+    names.insert(name);
+  }
+  if (names.empty()) weight_map.fail("names no file");
+  for (const std::string& name : names) open_file(folder + '/' + name);
+  for (const auto& [tensor, file] : weight_map.members()) {
+    auto found = tensors_.find(tensor);
+    std::string path = folder + '/' + file.as<std::string>();
+    if (found == tensors_.end() || paths_[found->second.file] != path)
+      throw_value("{}: tensor '{}' is not in {}", index, printable(tensor), printable(path));
+  }
+}
+
+void Checkpoint::open_file(const std::string& path) {
+  auto file = MappedFile::open(path);
+  headers_.push_back(std::make_unique<SafetensorsIndex>(parse_safetensors(file->bytes(), path)));
+  buffers_.push_back(Buffer::map(file));
+  files_.push_back(std::move(file));
+  paths_.push_back(path);
+  size_t number = paths_.size() - 1;
+  for (const TensorEntry& entry : headers_.back()->tensors) {
+    auto [at, fresh] = tensors_.try_emplace(entry.name, Tensor{&entry, number});
+    if (!fresh)
+      throw_value("{}: tensor '{}' is also in {}", path, printable(entry.name),
+                  paths_[at->second.file]);
+  }
+}
+
+const TensorEntry* Checkpoint::find(std::string_view name) const {
+  auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : found->second.entry;
+}
+
+Array Checkpoint::array(std::string_view name) const {
+  auto found = tensors_.find(name);
+  if (found == tensors_.end()) throw_value("there is no tensor '{}'", printable(name));
+  const TensorEntry& entry = *found->second.entry;
+  Dtype dtype = dtype_of_safetensors(entry.dtype,
+                                     paths_[found->second.file] + ": tensor '" + entry.name + "'");
+  const auto& buffer = buffers_[found->second.file];
+  size_t item = static_cast<size_t>(size_of(dtype));
+  if (entry.begin % item == 0)
+    return Array::from_buffer(buffer, Shape(entry.shape), dtype,
+                              static_cast<int64_t>(entry.begin / item));
+  detail::count(detail::live_counters.bytes_copied, static_cast<int64_t>(entry.end - entry.begin));
+  const std::byte* data = files_[found->second.file]->bytes().data() + entry.begin;
+  return Array::from_bytes(data, (entry.end - entry.begin) / item, Shape(entry.shape), dtype);
+}
+
+int64_t Checkpoint::bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors_)
+    total += static_cast<int64_t>(tensor.entry->end - tensor.entry->begin);
+  return total;
+}
+
+}  // namespace mica::io

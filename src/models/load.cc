@@ -1,0 +1,197 @@
+#include "models/load.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/memory_info.h"
+#include "base/strings.h"
+#include "io/checkpoint.h"
+#include "models/registry.h"
+
+namespace mica::models {
+
+namespace {
+
+// "a, b, c and 7 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 8;
+  std::vector<std::string> shown;
+  for (size_t i = 0; i < std::min(kShown, names.size()); ++i) shown.push_back(printable(names[i]));
+  std::string text = join(shown, ", ");
+  if (names.size() > kShown) text += fmt::format(" and {} more", names.size() - kShown);
+  return text;
+}
+
+// Fills a model's parameters from a checkpoint.
+class Loader : public nn::Visitor {
+ public:
+  Loader(const io::Checkpoint& checkpoint, const Json& config, const ModelInfo& info,
+         std::string folder)
+      : checkpoint_(checkpoint), config_(config), info_(info), folder_(std::move(folder)) {
+    read_quantization();
+  }
+
+  std::optional<nn::Quantization> quantization(const std::optional<nn::Quantization>&) override {
+    if (!stored_key(path() + ".scales")) return std::nullopt;
+    if (!quantized_) {
+      throw_value(
+          "{}: tensor '{}.scales' says that the weights are quantized, but config.json has no "
+          "'quantization'",
+          folder_, path());
+    }
+    Json all = config_.at("quantization");
+    nn::Quantization own = default_;
+    if (auto one = all.find(path()); one && one->is_object()) own = read_one(*one, default_);
+    return own;
+  }
+
+  void finish() {
+    if (!missing_.empty())
+      throw_value("{}: {} tensors are missing that a {} model needs: {}", folder_, missing_.size(),
+                  info_.model_type, some_of(missing_));
+    std::vector<std::string> surplus;
+    for (const auto& [name, tensor] : checkpoint_.tensors()) {
+      if (!used_.count(name) && !ignorable(name)) surplus.push_back(name);
+    }
+    if (!surplus.empty())
+      throw_value("{}: {} tensors do not belong to this {} model: {}", folder_, surplus.size(),
+                  info_.model_type, some_of(surplus));
+  }
+
+ protected:
+  void on_parameter(const std::string& key, Array& array, const Shape& shape) override {
+    auto stored = stored_key(key);
+    if (!stored) {
+      missing_.push_back(key);
+      return;
+    }
+    Array loaded = checkpoint_.array(*stored);
+    bool packed = loaded.dtype() == Dtype::U32 && key.ends_with(".weight");
+    if (!is_floating(loaded.dtype()) && !packed)
+      throw_value("{}: tensor '{}' has type {}, not a floating one", folder_, *stored,
+                  loaded.dtype());
+    if (loaded.dtype() == Dtype::F64)
+      throw_unsupported(
+          "{}: tensor '{}' has type float64; weights are float32, float16 or bfloat16", folder_,
+          *stored);
+    if (!(loaded.shape() == shape))
+      throw_value("{}: tensor '{}' has shape {}, the configuration asks for {}", folder_, *stored,
+                  loaded.shape(), shape);
+    used_.insert(*stored);
+    array = std::move(loaded);
+  }
+
+ private:
+  void read_quantization() {
+    auto found = config_.find("quantization");
+    if (auto other = config_.find("quantization_config"); other && !found) {
+      auto method = other->get<std::string>("quant_method", "");
+      if (!method.empty())
+        throw_unsupported(
+            "{}: weights quantized by '{}' are not supported; supported: float32, float16, "
+            "bfloat16 and "
+            "MLX's affine quantization",
+            other->where(), printable(method));
+    }
+    if (!found) return;
+    auto mode = found->get<std::string>("mode", "affine");
+    if (mode != "affine")
+      throw_unsupported("{}: mode '{}' is not supported; supported: affine", found->where(),
+                        printable(mode));
+    default_ = read_one(*found, {});
+    quantized_ = true;
+  }
+
+  static nn::Quantization read_one(const Json& json, nn::Quantization otherwise) {
+    nn::Quantization q{json.get<int>("group_size", otherwise.group_size),
+                       json.get<int>("bits", otherwise.bits)};
+    constexpr int groups[] = {16, 32, 64, 128}, bits[] = {2, 3, 4, 5, 6, 8};
+    if (std::find(std::begin(groups), std::end(groups), q.group_size) == std::end(groups))
+      json.fail_at("group_size", "must be 16, 32, 64 or 128, not {}", q.group_size);
+    if (std::find(std::begin(bits), std::end(bits), q.bits) == std::end(bits))
+      json.fail_at("bits", "must be 2, 3, 4, 5, 6 or 8, not {}", q.bits);
+    return q;
+  }
+
+  // The key as the file has it: whole, or without the prefix that files of the bare decoder leave
+  // away.
+  std::optional<std::string> stored_key(const std::string& key) const {
+    if (checkpoint_.find(key)) return key;
+    const std::string& prefix = info_.optional_prefix;
+    if (!prefix.empty() && key.starts_with(prefix) && checkpoint_.find(key.substr(prefix.size())))
+      return key.substr(prefix.size());
+    return std::nullopt;
+  }
+
+  bool ignorable(const std::string& name) const {
+    return std::any_of(info_.ignorable.begin(), info_.ignorable.end(), [&](const std::string& end) {
+      return name == end || name.ends_with('.' + end);
+    });
+  }
+
+  const io::Checkpoint& checkpoint_;
+  const Json& config_;
+  const ModelInfo& info_;
+  std::string folder_;
+  bool quantized_ = false;
+  nn::Quantization default_;
+  std::set<std::string> used_;
+  std::vector<std::string> missing_;
+};
+
+// The embedding's type says what the checkpoint was made for.
+Dtype stored_activations(const io::Checkpoint& checkpoint) {
+  for (const char* end :
+       {"embed_tokens.scales", "wte.scales", "embed_tokens.weight", "wte.weight"}) {
+    for (const auto& [name, tensor] : checkpoint.tensors()) {
+      if (name.ends_with(end)) return io::dtype_of_safetensors(tensor.entry->dtype, name);
+    }
+  }
+  return Dtype::F32;
+}
+
+void check_memory(const MemoryEstimate& need, int64_t limit) {
+  if (limit == 0) limit = static_cast<int64_t>(available_memory());
+  if (need.total() <= limit) return;
+  auto text = [](int64_t bytes) { return human_size(static_cast<uint64_t>(bytes)); };
+  throw Error(ErrorKind::OutOfMemory,
+              "the model needs about {} (weights {}, cache {}, workspace {}), there are {}; use a "
+              "smaller model or "
+              "context, or raise the memory limit",
+              text(need.total()), text(need.weights), text(need.cache), text(need.workspace),
+              text(limit));
+}
+
+}  // namespace
+
+int64_t ModelInfo::cache_bytes(int64_t length) const {
+  int64_t positions = 0;
+  for (int64_t window : windows) positions += window > 0 ? std::min(window, length) : length;
+  return positions * position_elements * size_of(activations);
+}
+
+MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes, int64_t context) {
+  // Logits of a token and the widest activations of a prefill chunk, several of them alive at once.
+  int64_t workspace = 8 * info.vocabulary * 4 + (int64_t{64} << 20);
+  return {weight_bytes, info.cache_bytes(context), workspace};
+}
+
+LoadedModel load_model(const std::string& folder, const LoadOptions& options) {
+  LoadedModel loaded;
+  loaded.config = Json::load(folder + "/config.json");
+  loaded.model = make_model(loaded.config);
+  const ModelInfo& info = loaded.model->info();
+  io::Checkpoint checkpoint(folder);
+  loaded.weight_bytes = checkpoint.bytes();
+  loaded.model->set_activations(options.activations.value_or(stored_activations(checkpoint)));
+  int64_t context =
+      options.context > 0 ? options.context : std::min<int64_t>(info.max_positions, 4096);
+  check_memory(estimate_memory(info, loaded.weight_bytes, context), options.memory_limit);
+  Loader loader(checkpoint, loaded.config, info, folder);
+  loader.module("", *loaded.model);
+  loader.finish();
+  loaded.parameters = nn::count_parameters(*loaded.model);
+  return loaded;
+}
+
+}  // namespace mica::models

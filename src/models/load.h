@@ -1,0 +1,46 @@
+// Loading a model from a local folder in Hugging Face layout.
+//
+//   LoadedModel loaded = load_model("path/to/folder");
+//   loaded.model->forward(…);
+//
+// config.json says what the model is, the safetensors files hold its weights, which are used in
+// place. Every tensor that the model asks for must be there with the right shape, and none besides,
+// except those that the model's page calls ignorable. MLX-quantized folders ("quantization" in
+// config.json) run as stored.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "models/model.h"
+
+namespace mica::models {
+
+struct LoadOptions {
+  std::optional<Dtype> activations;  // absent: the checkpoint's
+  int64_t memory_limit = 0;  // bytes for weights, cache and workspace; 0: what the system has
+  int64_t context = 0;  // positions to plan the cache for; 0: 4096 or what the model has, if less
+};
+
+struct LoadedModel {
+  std::shared_ptr<Model> model;
+  Json config;
+  int64_t weight_bytes = 0;
+  nn::ParameterCount parameters;
+};
+
+// Throws IoError (missing, unreadable), ValueError (malformed, missing or surplus tensors, wrong
+// shapes), Unsupported (types and quantizations that Mica does not run), OutOfMemory with the
+// estimate.
+LoadedModel load_model(const std::string& folder, const LoadOptions& options = {});
+
+// The sum that load_model compares with the memory there is.
+struct MemoryEstimate {
+  int64_t weights = 0, cache = 0, workspace = 0;
+  int64_t total() const { return weights + cache + workspace; }
+};
+MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes, int64_t context);
+
+}  // namespace mica::models

@@ -1,0 +1,60 @@
+#include "nn/linear.h"
+
+#include "ops/elementwise.h"
+#include "ops/index.h"
+#include "ops/matmul.h"
+#include "ops/quantized.h"
+#include "ops/shape.h"
+
+namespace mica::nn {
+
+void Matrix::visit(Visitor& visitor) {
+  quantization_ = visitor.quantization(quantization_);
+  if (!quantization_) {
+    visitor.parameter("weight", weight_, {rows_, columns_});
+    return;
+  }
+  auto [group, bits] = *quantization_;
+  if (columns_ % group != 0)
+    throw_value("a quantized matrix of {} columns is not a multiple of its group size {}", columns_,
+                group);
+  visitor.parameter("weight", weight_, {rows_, columns_ * bits / 32});
+  visitor.parameter("scales", scales_, {rows_, columns_ / group});
+  visitor.parameter("biases", biases_, {rows_, columns_ / group});
+}
+
+Array Matrix::times(const Array& x) const {
+  Array y = quantization_ ? quantized_matmul(x, weight_, scales_, biases_, true,
+                                             quantization_->group_size, quantization_->bits)
+                          : matmul(x, transpose(weight_));
+  return astype(y, x.dtype());
+}
+
+Array Matrix::rows(const Array& ids, Dtype dtype) const {
+  if (!quantization_) return astype(take(weight_, ids, 0), dtype);
+  Array dense = dequantize(take(weight_, ids, 0), take(scales_, ids, 0), take(biases_, ids, 0),
+                           quantization_->group_size, quantization_->bits);
+  return astype(dense, dtype);
+}
+
+Linear::Linear(int64_t inputs, int64_t outputs, bool bias, bool transposed)
+    : inputs_(inputs),
+      outputs_(outputs),
+      has_bias_(bias),
+      transposed_(transposed),
+      matrix_(outputs, inputs) {}
+
+void Linear::visit(Visitor& visitor) {
+  if (transposed_)
+    visitor.parameter("weight", dense_, {inputs_, outputs_});
+  else
+    matrix_.visit(visitor);
+  if (has_bias_) visitor.parameter("bias", bias_, {outputs_});
+}
+
+Array Linear::operator()(const Array& x) const {
+  Array y = transposed_ ? astype(matmul(x, dense_), x.dtype()) : matrix_.times(x);
+  return has_bias_ ? astype(y + bias_, x.dtype()) : y;
+}
+
+}  // namespace mica::nn

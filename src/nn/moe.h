@@ -1,0 +1,39 @@
+// Mixture of experts: each token goes to the few experts that a router picks.
+//
+// Shazeer et al. 2017 (arXiv:1701.06538), as in Mixtral (arXiv:2401.04088): softmax over all
+// experts, the best k, their probabilities scaled to sum 1.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nn/activation.h"
+#include "nn/linear.h"
+
+namespace mica::nn {
+
+// Keys relative to the layer. Experts are stored one by one, "<each>.<e>.<gate>".
+struct ExpertNames {
+  std::string router = "block_sparse_moe.gate";
+  std::string each = "block_sparse_moe.experts";
+  std::string gate = "w1", up = "w3", down = "w2";
+};
+
+class Experts : public Module {
+ public:
+  Experts(int64_t experts, int64_t per_token, int64_t width, int64_t hidden,
+          const std::string& activation, ExpertNames names);
+  void visit(Visitor& visitor) override;
+  // [B, L, D] -> [B, L, D]
+  Array operator()(const Array& x) const;
+
+ private:
+  int64_t per_token_;
+  Activation act_;
+  ExpertNames names_;
+  Linear router_;
+  std::vector<Linear> gate_, up_, down_;
+};
+
+}  // namespace mica::nn
