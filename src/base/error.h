@@ -1,5 +1,6 @@
 // Errors. A user's mistake throws mica::Error with the operation and the offending values in the
-// text; expected outcomes are return values; our own bugs are MICA_ASSERT, never reachable by input.
+// text; expected outcomes are return values; our own bugs are MICA_ASSERT, never reachable by
+// input.
 //
 //   throw Error(ErrorKind::Value, "[matmul] inner dimensions differ: {} x {}", a, b);
 //
@@ -61,5 +62,7 @@ template <class... Args>
 }  // namespace mica
 
 // Our own bugs: active in every build, cheap by use. Input never reaches it.
-#define MICA_ASSERT(expression) \
-  (__builtin_expect(!!(expression), 1) ? (void)0 : ::mica::assertion_failed(#expression, __FILE__, __LINE__))
+#define MICA_ASSERT(expression)        \
+  (__builtin_expect(!!(expression), 1) \
+       ? (void)0                       \
+       : ::mica::assertion_failed(#expression, __FILE__, __LINE__))

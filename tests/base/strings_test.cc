@@ -20,7 +20,7 @@ TEST(Utf8Test, EncodesAndDecodesEveryCodePoint) {
     ASSERT_EQ(complete_utf8(text), text.size());
     for (size_t cut = 1; cut < text.size(); ++cut) {
       ASSERT_FALSE(is_utf8(text.substr(0, cut)));
-      ASSERT_EQ(complete_utf8("x" + text.substr(0, cut)), 1u);
+      ASSERT_EQ(complete_utf8(std::string_view(text).substr(0, cut)), 0u);
     }
   }
 }
