@@ -186,15 +186,15 @@ HWY_INLINE void transpose(VF32* v) {
 }
 #endif
 
+// Any layout, element by element.
 template <class S, class T>
-void pack_each(const PanelSource& source, int first, int count, int width, int64_t k0, int64_t kc,
-               T* panel) {
-  for (int i = first; i < first + count; ++i) {
-    const S* from = i < source.count
-                        ? reinterpret_cast<const S*>(source.vectors[i]) + k0 * source.stride
-                        : nullptr;
+void pack_each(const PanelSource& source, int width, int64_t k0, int64_t kc, T* panel) {
+  for (int i = 0; i < width; ++i) {
+    const std::byte* vector = source.dense ? source.vectors[0] + i * sizeof(S)
+                                           : source.vectors[std::min(i, source.count - 1)];
+    const S* from = reinterpret_cast<const S*>(vector) + k0 * source.stride;
     for (int64_t k = 0; k < kc; ++k)
-      panel[k * width + i] = from ? static_cast<T>(from[k * source.stride]) : T(0);
+      panel[k * width + i] = i < source.count ? static_cast<T>(from[k * source.stride]) : T(0);
   }
 }
 
@@ -203,7 +203,7 @@ void pack_each(const PanelSource& source, int first, int count, int width, int64
 template <class S>
 void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
 #if HWY_TARGET == HWY_SCALAR
-  pack_each<S>(source, 0, width, width, k0, kc, panel);
+  pack_each<S>(source, width, k0, kc, panel);
 #else
   const F32 d;
   constexpr int L = kLanes<float>;
@@ -224,7 +224,7 @@ void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
       for (int i = 0; i < L; ++i) hn::StoreU(hn::IfThenElseZero(present, v[i]), d, to + i * width);
     }
   }
-  pack_each<S>(source, 0, width, width, k0 + whole, kc - whole, panel + whole * width);
+  pack_each<S>(source, width, k0 + whole, kc - whole, panel + whole * width);
 #endif
 }
 
@@ -244,12 +244,12 @@ void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, f
 
 template <class S>
 void pack_float_of(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
-  if (source.stride == 1 && source.count > 1)
-    pack_along<S>(source, width, k0, kc, panel);
-  else if (source.dense)
+  if (source.dense)
     pack_across<S>(source, width, k0, kc, panel);
+  else if (source.stride == 1)
+    pack_along<S>(source, width, k0, kc, panel);
   else
-    pack_each<S>(source, 0, width, width, k0, kc, panel);
+    pack_each<S>(source, width, k0, kc, panel);
 }
 
 void pack_float(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
@@ -261,7 +261,7 @@ void pack_float(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
 }
 
 void pack_double(const PanelSource& source, int width, int64_t k0, int64_t kc, double* panel) {
-  pack_each<double>(source, 0, width, width, k0, kc, panel);
+  pack_each<double>(source, width, k0, kc, panel);
 }
 
 template <class S>

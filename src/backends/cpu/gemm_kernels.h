@@ -15,9 +15,10 @@
 
 namespace mica::cpu {
 
-// Vectors along the inner axis. `dense`: vector i + 1 starts one element after vector i.
+// Vectors along the inner axis. `dense`: vector i + 1 starts one element after vector i, and only
+// the first pointer is read.
 struct PanelSource {
-  const std::byte* const* vectors;  // `count` pointers to their elements at k = 0
+  const std::byte* const* vectors;  // to their elements at k = 0
   int count;
   Dtype dtype;
   int64_t stride;  // between neighbours along k, in elements

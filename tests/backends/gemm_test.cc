@@ -1,0 +1,250 @@
+// The matrix product of the CPU, called directly: every path, layout and instruction set against
+// sums in float64.
+#include "backends/cpu/gemm.h"
+
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/thread_pool.h"
+
+namespace mica::cpu {
+namespace {
+
+enum class Lie { Rows, Columns, Strided, RowsReversed };
+
+// A matrix whose elements lie in one of several ways, with its values as double.
+struct Matrix {
+  Matrix(int64_t rows, int64_t columns, Dtype dtype, Lie lie, uint32_t seed)
+      : rows(rows), columns(columns), dtype(dtype) {
+    int64_t gap = lie == Lie::Strided ? 3 : 1;
+    row_stride = lie == Lie::Columns ? 1 : columns * gap + (gap - 1);
+    column_stride = lie == Lie::Columns ? std::max<int64_t>(rows, 1) : gap;
+    int64_t count = rows * row_stride + columns * column_stride + 1;
+    bytes.resize(static_cast<size_t>(count * size_of(dtype)));
+    first = bytes.data();
+    if (lie == Lie::RowsReversed && rows > 0) {
+      first += (rows - 1) * row_stride * size_of(dtype);
+      row_stride = -row_stride;
+    }
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> uniform(-1, 1);
+    values.resize(static_cast<size_t>(rows * columns));
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        dispatch_floating(dtype, "test", [&](auto tag) {
+          using T = typename decltype(tag)::type;
+          T value(static_cast<float>(uniform(random)));
+          reinterpret_cast<T*>(first)[i * row_stride + j * column_stride] = value;
+          values[static_cast<size_t>(i * columns + j)] = static_cast<double>(value);
+        });
+  }
+  double at(int64_t i, int64_t j) const { return values[static_cast<size_t>(i * columns + j)]; }
+
+  int64_t rows, columns;
+  Dtype dtype;
+  int64_t row_stride, column_stride;
+  std::vector<std::byte> bytes;
+  std::byte* first;
+  std::vector<double> values;
+};
+
+struct Aligned {
+  explicit Aligned(size_t size) : memory(size + 64) {
+    auto address = reinterpret_cast<uintptr_t>(memory.data());
+    span = {memory.data() + (64 - address % 64) % 64, size};
+  }
+  std::vector<std::byte> memory;
+  std::span<std::byte> span;
+};
+
+template <class T>
+std::vector<std::byte> product(const Matrix& a, const Matrix& b, Dtype out) {
+  std::vector<std::byte> result(static_cast<size_t>(a.rows * b.columns * size_of(out)));
+  Gemm<T> gemm{.m = a.rows,
+               .n = b.columns,
+               .k = a.columns,
+               .left = {a.first, a.dtype, a.row_stride, a.column_stride},
+               .right = {b.first, b.dtype, b.column_stride, b.row_stride},
+               .out = {result.data(), out, b.columns}};
+  Aligned workspace(gemm.workspace());
+  gemm.run(workspace.span);
+  return result;
+}
+
+double element(const std::vector<std::byte>& bytes, Dtype dtype, int64_t i) {
+  return dispatch_floating(dtype, "test", [&](auto tag) {
+    return static_cast<double>(
+        reinterpret_cast<const typename decltype(tag)::type*>(bytes.data())[i]);
+  });
+}
+
+template <class T>
+void expect_product(const Matrix& a, const Matrix& b, Dtype out) {
+  auto result = product<T>(a, b, out);
+  double unit = out == Dtype::F64   ? 1e-15
+                : out == Dtype::F32 ? 3e-7
+                : out == Dtype::F16 ? 1e-3
+                                    : 8e-3;
+  for (int64_t i = 0; i < a.rows; ++i)
+    for (int64_t j = 0; j < b.columns; ++j) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < a.columns; ++k) {
+        sum += a.at(i, k) * b.at(k, j);
+        magnitude += std::fabs(a.at(i, k) * b.at(k, j));
+      }
+      double wide = out == Dtype::F64 ? 1e-15 : 3e-7;
+      ASSERT_NEAR(element(result, out, i * b.columns + j), sum,
+                  unit * std::fabs(sum) + wide * magnitude)
+          << "element " << i << ", " << j;
+    }
+}
+
+// Runs the test once per instruction set that this build and processor have.
+class GemmTest : public ::testing::TestWithParam<int64_t> {
+ protected:
+  void SetUp() override { hwy::SetSupportedTargetsForTest(GetParam()); }
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+};
+
+TEST_P(GemmTest, SizesAroundTheBlocks) {
+  const int64_t sizes[] = {1, 2, 5, 13, 14, 15, 16, 17, 31, 32, 33, 47, 65};
+  uint32_t seed = 1;
+  for (int64_t m : sizes)
+    for (int64_t n : sizes)
+      for (int64_t k : {1, 7, 16, 37}) {
+        SCOPED_TRACE(std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k));
+        Lie left = seed % 2 ? Lie::Rows : Lie::Columns, right = seed % 3 ? Lie::Columns : Lie::Rows;
+        expect_product<float>(Matrix(m, k, Dtype::F32, left, seed),
+                              Matrix(k, n, Dtype::F32, right, seed + 1), Dtype::F32);
+        ++seed;
+      }
+}
+
+TEST_P(GemmTest, EveryLayoutAndType) {
+  const Dtype types[] = {Dtype::F32, Dtype::BF16, Dtype::F16};
+  const Lie lies[] = {Lie::Rows, Lie::Columns, Lie::Strided, Lie::RowsReversed};
+  uint32_t seed = 7;
+  for (int64_t m : {1, 3, 20, 40})
+    for (Lie left : lies)
+      for (Lie right : lies)
+        for (int round = 0; round < 3; ++round) {
+          ++seed;
+          Dtype a = types[seed % 3], b = types[seed / 3 % 3], out = types[seed / 9 % 3];
+          SCOPED_TRACE(std::to_string(m) + " rows, seed " + std::to_string(seed));
+          expect_product<float>(Matrix(m, 70, a, left, seed), Matrix(70, 45, b, right, seed + 1),
+                                out);
+          expect_product<double>(Matrix(m, 70, Dtype::F64, left, seed),
+                                 Matrix(70, 45, Dtype::F64, right, seed + 1), Dtype::F64);
+        }
+}
+
+TEST_P(GemmTest, SeveralBlocksOfDepth) {
+  for (int64_t m : {1, 8, 40, 200})
+    for (Lie right : {Lie::Rows, Lie::Columns}) {
+      expect_product<float>(Matrix(m, 2500, Dtype::BF16, Lie::Rows, 3),
+                            Matrix(2500, 50, Dtype::BF16, right, 4), Dtype::BF16);
+      expect_product<float>(Matrix(m, 2500, Dtype::F32, Lie::Columns, 3),
+                            Matrix(2500, 50, Dtype::F32, right, 4), Dtype::F32);
+    }
+}
+
+TEST_P(GemmTest, SeveralBlocksOfRowsAndColumns) {
+  expect_product<float>(Matrix(1100, 20, Dtype::F32, Lie::Rows, 5),
+                        Matrix(20, 33, Dtype::F32, Lie::Columns, 6), Dtype::F32);
+  expect_product<float>(Matrix(20, 9, Dtype::F16, Lie::Columns, 5),
+                        Matrix(9, 17000, Dtype::F32, Lie::Rows, 6), Dtype::F16);
+  expect_product<float>(Matrix(300, 1100, Dtype::F32, Lie::Rows, 5),
+                        Matrix(1100, 90, Dtype::F32, Lie::Rows, 6), Dtype::F16);
+}
+
+TEST_P(GemmTest, FewColumnsOfManyRows) {
+  for (int64_t n : {1, 4, 7})
+    for (Lie left : {Lie::Rows, Lie::Columns})
+      expect_product<float>(Matrix(301, 515, Dtype::BF16, left, 8),
+                            Matrix(515, n, Dtype::F32, Lie::Rows, 9), Dtype::F32);
+}
+
+TEST_P(GemmTest, NothingToDo) {
+  expect_product<float>(Matrix(3, 0, Dtype::F32, Lie::Rows, 1),
+                        Matrix(0, 4, Dtype::F32, Lie::Rows, 2), Dtype::F32);
+  expect_product<float>(Matrix(0, 3, Dtype::F32, Lie::Rows, 1),
+                        Matrix(3, 4, Dtype::F32, Lie::Rows, 2), Dtype::F32);
+  expect_product<double>(Matrix(2, 3, Dtype::F64, Lie::Rows, 1),
+                         Matrix(3, 0, Dtype::F64, Lie::Rows, 2), Dtype::F64);
+}
+
+TEST_P(GemmTest, ChosenVectorsAndRows) {
+  for (int64_t m : {2, 40}) {
+    Matrix a(m + 5, 600, Dtype::F32, Lie::Rows, 1), b(600, 30, Dtype::F32, Lie::Columns, 2);
+    std::vector<int64_t> from, to;
+    for (int64_t i = 0; i < m; ++i) {
+      from.push_back((i * 3) % (m + 5));
+      to.push_back(m - 1 - i);
+    }
+    std::vector<float> out(static_cast<size_t>(m * 30));
+    Gemm<float> gemm{.m = m,
+                     .n = 30,
+                     .k = 600,
+                     .left = {a.first, a.dtype, a.row_stride, 1, from.data()},
+                     .right = {b.first, b.dtype, b.column_stride, 1},
+                     .out = {reinterpret_cast<std::byte*>(out.data()), Dtype::F32, 30, to.data()}};
+    Aligned workspace(gemm.workspace());
+    gemm.run(workspace.span);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < 30; ++j) {
+        double sum = 0;
+        for (int64_t k = 0; k < 600; ++k) sum += a.at(from[static_cast<size_t>(i)], k) * b.at(k, j);
+        ASSERT_NEAR(out[static_cast<size_t>(to[static_cast<size_t>(i)] * 30 + j)], sum, 1e-4);
+      }
+  }
+}
+
+TEST_P(GemmTest, SameBitsOnAnyNumberOfThreads) {
+  ThreadPool& pool = ThreadPool::shared();
+  int before = pool.threads();
+  for (int64_t m : {1, 12, 30, 90, 400})
+    for (Lie right : {Lie::Rows, Lie::Columns}) {
+      Matrix a(m, 1300, Dtype::F32, Lie::Rows, 11), b(1300, 300, Dtype::BF16, right, 12);
+      pool.set_threads(1);
+      auto one = product<float>(a, b, Dtype::F32);
+      for (int threads : {2, 3, 5}) {
+        pool.set_threads(threads);
+        EXPECT_EQ(product<float>(a, b, Dtype::F32), one) << m << " rows, " << threads << " threads";
+      }
+    }
+  pool.set_threads(before);
+}
+
+// What the headers promise: a row does not depend on how many others there are.
+TEST_P(GemmTest, SameBitsInAnyBatch) {
+  for (auto [from, to] : {std::pair<int64_t, int64_t>{1, 16}, {17, 500}})
+    for (Lie right : {Lie::Rows, Lie::Columns}) {
+      Matrix b(1300, 96, Dtype::BF16, right, 12);
+      Matrix many(to, 1300, Dtype::F32, Lie::Rows, 11);
+      auto all = product<float>(many, b, Dtype::F32);
+      for (int64_t m : {from, (from + to) / 2}) {
+        Matrix few = many;
+        few.first = few.bytes.data();
+        few.rows = m;
+        auto some = product<float>(few, b, Dtype::F32);
+        EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << m << " of " << to;
+      }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, ::testing::ValuesIn([] {
+                           std::vector<int64_t> targets;
+                           int64_t all = hwy::SupportedTargets();
+                           for (int64_t bit = 1; bit > 0 && bit <= HWY_STATIC_TARGET; bit <<= 1)
+                             if (all & HWY_TARGETS & bit) targets.push_back(bit);
+                           return targets;
+                         }()),
+                         [](const auto& info) { return hwy::TargetName(info.param); });
+
+}  // namespace
+}  // namespace mica::cpu
