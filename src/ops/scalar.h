@@ -168,9 +168,9 @@ inline double erfinv(double x) {
   double y = p * x;
   for (int i = 0; i < 2; ++i) {
     // Far out the complement keeps the digits that erf(y) - x would lose.
-    double error = std::fabs(x) < 0.5
-                       ? std::erf(y) - x
-                       : std::copysign((1 - std::fabs(x)) - std::erfc(std::fabs(y)), x);
+    double sign = x < 0 ? -1 : 1;
+    double error = std::fabs(x) < 0.5 ? std::erf(y) - x
+                                      : sign * ((1 - std::fabs(x)) - std::erfc(std::fabs(y)));
     double step = error / (1.1283791670955126 * std::exp(-y * y));
     y -= step / (1 + y * step);
   }

@@ -118,10 +118,13 @@ HWY_INLINE Double within(Double x, double low, double high) {
   auto inside = hn::And(hn::Ge(x, hn::Set(f64, low)), hn::Le(x, hn::Set(f64, high)));
   return hn::IfThenElse(inside, x, not_a_number(f64));
 }
-// An odd function of a function of |x|; keeps zeros and infinities that map to themselves.
+// An odd function by its value at |x|; zeros keep their sign, as do infinities that map to
+// themselves.
 HWY_INLINE Double odd_of(Double x, Double of_magnitude) {
-  auto fixed = hn::Or(hn::Eq(x, hn::Zero(f64)), hn::Eq(hn::Abs(x), infinity(f64)));
-  return hn::IfThenElse(fixed, x, hn::CopySign(of_magnitude, x));
+  return hn::IfThenElse(hn::Eq(x, hn::Zero(f64)), x, hn::CopySign(of_magnitude, x));
+}
+HWY_INLINE Double unbounded_odd_of(Double x, Double of_magnitude) {
+  return hn::IfThenElse(hn::Eq(hn::Abs(x), infinity(f64)), x, odd_of(x, of_magnitude));
 }
 HWY_INLINE Double log_of(Double x, double factor) {
   return hn::Mul(natural_log(f64, x), hn::Set(f64, factor));
@@ -184,7 +187,7 @@ MICA_FLOAT_1(isnan, hn::IsNaN(x))
 MICA_FLOAT_1(isinf, hn::Eq(hn::Abs(x), infinity(f32)))
 MICA_FLOAT_1(isfinite, hn::Lt(hn::Abs(x), infinity(f32)))
 MICA_FLOAT_2(equal, hn::Eq(x, y))
-MICA_FLOAT_2(not_equal, hn::Ne(x, y))
+MICA_FLOAT_2(not_equal, hn::Not(hn::Eq(x, y)))  // Ne is not true for NaN on AVX-512
 MICA_FLOAT_2(less, hn::Lt(x, y))
 MICA_FLOAT_2(less_equal, hn::Le(x, y))
 MICA_FLOAT_2(greater, hn::Gt(x, y))
@@ -204,11 +207,11 @@ MICA_WIDE_1(arcsin, odd_of(x, hn::Asin(f64, within(hn::Abs(x), 0, 1))))
 MICA_WIDE_1(arccos, hn::Acos(f64, within(x, -1, 1)))
 MICA_WIDE_1(arctan, arctan2_wide(f64, x, hn::Set(f64, 1.0)))
 MICA_WIDE_2(arctan2, arctan2_wide(f64, x, y))
-MICA_WIDE_1(sinh, odd_of(x, sinh_wide(f64, x)))
+MICA_WIDE_1(sinh, unbounded_odd_of(x, sinh_wide(f64, x)))
 MICA_WIDE_1(cosh, cosh_wide(f64, x))
 MICA_WIDE_1(tanh, tanh_wide(f64, x))
-MICA_WIDE_1(arcsinh, odd_of(x, arcsinh_of(hn::Abs(x))))
-MICA_WIDE_1(arccosh, arccosh_of(x))
+MICA_WIDE_1(arcsinh, unbounded_odd_of(x, arcsinh_of(hn::Abs(x))))
+MICA_WIDE_1(arccosh, arccosh_of(within(x, 1, std::numeric_limits<double>::infinity())))
 MICA_WIDE_1(arctanh, odd_of(x, arctanh_of(within(hn::Abs(x), 0, 1))))
 MICA_WIDE_1(erfinv, erfinv_wide(f64, x))
 

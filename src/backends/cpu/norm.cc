@@ -2,8 +2,10 @@
 // but the first find it in the cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/norm.cc"
-#include <hwy/foreach_target.h>  // IWYU pragma: keep
-//
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
 #include "ops/norm.h"
 
 #include <cmath>

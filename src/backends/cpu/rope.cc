@@ -2,8 +2,10 @@
 // once and turns the rows of all heads with them.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/rope.cc"
-#include <hwy/foreach_target.h>  // IWYU pragma: keep
-//
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
 #include "ops/rope.h"
 
 #include <array>

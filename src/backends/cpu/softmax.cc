@@ -3,8 +3,10 @@
 // that one long row keeps every thread busy and results do not depend on their number.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/softmax.cc"
-#include <hwy/foreach_target.h>  // IWYU pragma: keep
-//
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+
 #include "ops/softmax.h"
 
 #include <cmath>

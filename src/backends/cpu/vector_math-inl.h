@@ -232,7 +232,7 @@ HWY_INLINE V power_wide(D d, V x, V y) {
   result = hn::IfThenElse(invalid, not_a_number(d), result);
   // exp_wide stops short of infinity and zero.
   auto is_nan =
-      hn::And(hn::Or(hn::IsNaN(x), hn::IsNaN(y)), hn::And(hn::Ne(x, one), hn::Ne(y, zero)));
+      hn::And(hn::Or(hn::IsNaN(x), hn::IsNaN(y)), hn::Not(hn::Or(hn::Eq(x, one), hn::Eq(y, zero))));
   return hn::IfThenElse(is_nan, not_a_number(d), result);
 }
 
