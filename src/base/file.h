@@ -44,8 +44,7 @@ void write_file(const std::string& path, std::string_view contents);
 [[noreturn]] void throw_cannot(const char* what, const std::string& path, int error);
 
 // Whether a name from an untrusted index can only mean a file in the index's own folder: not empty,
-// "." or
-// "..", without slash, backslash and NUL.
+// "." or "..", without slash, backslash and NUL.
 bool is_path_component(std::string_view name);
 
 }  // namespace mica

@@ -13,8 +13,7 @@
 
 namespace mica {
 
-// --- The tree
-// --------------------------------------------------------------------------------------------
+// --- The tree ------------------------------------------------------------------------------------
 
 struct Json::Node {
   using Array = std::vector<Node>;
@@ -174,8 +173,7 @@ bool Json::Node::find_path(const Node* target, std::string& path) const {
   return false;
 }
 
-// --- Parsing
-// ---------------------------------------------------------------------------------------------
+// --- Parsing -------------------------------------------------------------------------------------
 
 namespace {
 
@@ -341,8 +339,7 @@ Json Json::load(const std::string& path, Limits limits) {
   return parse(read_file(path, limits.bytes), path, limits);
 }
 
-// --- Making
-// ----------------------------------------------------------------------------------------------
+// --- Making --------------------------------------------------------------------------------------
 
 Json::Json(Node&& root) : document_(std::make_shared<Document>()), node_(&document_->root) {
   document_->root = std::move(root);
@@ -393,8 +390,7 @@ Json& Json::push(Json value) & {
   return *this;
 }
 
-// --- Looking
-// ---------------------------------------------------------------------------------------------
+// --- Looking -------------------------------------------------------------------------------------
 
 Json::Type Json::type() const { return node().type(); }
 
@@ -511,8 +507,7 @@ std::string Json::as_string() const {
   return *text;
 }
 
-// --- Telling
-// ---------------------------------------------------------------------------------------------
+// --- Telling -------------------------------------------------------------------------------------
 
 std::string Json::dump(int indent) const {
   JsonWriter out(indent);

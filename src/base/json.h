@@ -51,8 +51,7 @@ class Json {
     int depth = 128;
   };
 
-  // --- Making
-  // ----------------------------------------------------------------------------------------------
+  // --- Making ------------------------------------------------------------------------------------
 
   // Throws Value, with line and column, if the text is malformed, too large or too deep. `name`
   // stands for the file in messages.
@@ -92,8 +91,7 @@ class Json {
   Json& push(Json value) &;
   Json push(Json value) && { return std::move(push(std::move(value))); }
 
-  // --- Looking
-  // ---------------------------------------------------------------------------------------------
+  // --- Looking -----------------------------------------------------------------------------------
 
   Type type() const;
   bool is_null() const { return type() == Type::Null; }
@@ -154,8 +152,7 @@ class Json {
     return member ? member->as<T>() : std::move(otherwise);
   }
 
-  // --- Telling
-  // ---------------------------------------------------------------------------------------------
+  // --- Telling -----------------------------------------------------------------------------------
 
   // On one line, or indented by so many spaces a level. NaN and infinities become null.
   std::string dump(int indent = 0) const;

@@ -12,19 +12,18 @@
 
 namespace mica {
 
-// --- UTF-8 (Unicode 15, section 3.9)
-// ---------------------------------------------------------------------
+// --- UTF-8 (Unicode 15, section 3.9) -------------------------------------------------------------
 //
 //   for (size_t at = 0; at < text.size();) {
 //     const Utf8Char c = decode_utf8(text, at);
 //     at += c.length;
 //   }
 
+// `length` is the bytes taken, at least 1: of an ill-formed sequence its longest part that could
+// start a character, so that replacing gives what Python's errors="replace" gives.
 struct Utf8Char {
   char32_t code;  // U+FFFD if the bytes are no character
-  uint32_t
-      length;  // bytes taken, at least 1: of an ill-formed sequence its longest part that could
-               // start a character, so that replacing gives what Python's errors="replace" gives
+  uint32_t length;
   bool valid;
 };
 
@@ -43,8 +42,7 @@ std::string to_utf8(std::string_view text);
 // Ill-formed bytes count as complete, since nothing that follows can mend them.
 size_t complete_utf8(std::string_view text);
 
-// --- Text for people
-// -------------------------------------------------------------------------------------
+// --- Text for people -----------------------------------------------------------------------------
 
 // Text from a file or the network, safe to print: control characters (also C1 and those that
 // reorder text) become \n, \t, \x1b or \u202e, ill-formed bytes \xff.
@@ -62,8 +60,7 @@ std::optional<std::string> closest(std::string_view word, std::span<const std::s
 // Insertions, deletions, replacements and swaps of neighbouring bytes that turn one into the other.
 size_t edit_distance(std::string_view a, std::string_view b);
 
-// --- Sizes
-// -----------------------------------------------------------------------------------------------
+// --- Sizes ---------------------------------------------------------------------------------------
 
 // "0 B", "999 B", "1.2 GiB": units of 1024, one decimal.
 std::string human_size(uint64_t bytes);
@@ -72,8 +69,7 @@ std::string human_size(uint64_t bytes);
 // TB of 1000; case does not matter. Throws Value otherwise.
 uint64_t parse_size(std::string_view text);
 
-// --- Lists
-// -----------------------------------------------------------------------------------------------
+// --- Lists ---------------------------------------------------------------------------------------
 
 // Parts between separators; n separators make n + 1 parts, also empty ones.
 std::vector<std::string_view> split(std::string_view text, char separator);
