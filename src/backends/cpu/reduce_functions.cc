@@ -234,11 +234,10 @@ constexpr bool ends_in() {
     return std::is_same_v<T, double>;
   else if constexpr (std::is_floating_point_v<A>)
     return half || std::is_floating_point_v<T>;
-  else if constexpr (std::is_same_v<A, uint8_t>)
-    return std::is_same_v<T, uint8_t> || std::is_same_v<T, bool>;
+  else if constexpr (sizeof(A) == 8)
+    return std::is_integral_v<T> && sizeof(T) >= 4;
   else
-    return std::is_integral_v<T> && std::is_signed_v<T> == std::is_signed_v<A> &&
-           sizeof(T) <= sizeof(A);
+    return std::is_same_v<T, A> || (std::is_same_v<A, uint8_t> && std::is_same_v<T, bool>);
 }
 }  // namespace
 
