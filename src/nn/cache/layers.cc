@@ -97,21 +97,22 @@ class StoredCache : public LayerCache {
     if (window_ > 0) needed = std::min(needed, window_ + span.tokens - 1);
     if (needed <= capacity()) return;
     int64_t next = grown(capacity(), needed);
-    keys_ = resized(keys_, k, next);
-    values_ = resized(values_, v, next);
+    int64_t held = capacity();
+    keys_ = resized(keys_, k, held, next);
+    values_ = resized(values_, v, held, next);
   }
 
-  Array resized(const Array& old, const Array& like, int64_t next) const {
+  Array resized(const Array& old, const Array& like, int64_t held, int64_t next) const {
     Shape shape = like.shape();
-    if (!old.defined() || length_ <= capacity()) {
-      shape[2] = next - capacity();
+    if (!old.defined() || length_ <= held) {
+      shape[2] = next - held;
       Array more = zeros(shape, like.dtype());
       return old.defined() ? concatenate({old, more}, 2) : more;
     }
     // The ring has wrapped: every position still there moves to its row in the larger ring.
     std::vector<int32_t> from(static_cast<size_t>(next), 0);
-    for (int64_t p = length_ - capacity(); p < length_; ++p)
-      from[static_cast<size_t>(p % next)] = static_cast<int32_t>(p % capacity());
+    for (int64_t p = length_ - held; p < length_; ++p)
+      from[static_cast<size_t>(p % next)] = static_cast<int32_t>(p % held);
     return take(old, Array::from<int32_t>(from, {next}), 2);
   }
 
