@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Writes src/tokenizers/unicode_tables.cc by asking the reference implementation.
 
-Tokenizers split text by properties of characters, and the reference (the `tokenizers` package) mixes
-several versions of Unicode: its regular expressions know version 16, its punctuation version 8, its
-normal forms version 12. Rather than guess, this asks the installed package about every code point.
-"Newer" sets hold what PCRE2 with Unicode 14 (Debian 12's) does not know yet.
+Tokenizers split text by properties of characters, and the reference (the package `tokenizers`)
+mixes several versions of Unicode: its regular expressions know version 16, its punctuation version
+8, its normal forms version 12. Rather than guess, this asks it about every code point.
+"Newer" sets hold what PCRE2 10.42 (Debian 12's, Unicode 14) does not know yet.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers==0.23.* unicodedata2
     /tmp/venv/bin/python tools/make_unicode_tables.py > src/tokenizers/unicode_tables.cc
 """
+import ctypes
 import textwrap
-import unicodedata
 
 import unicodedata2
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -89,13 +89,48 @@ def unknown_to_normal_forms():
     return found
 
 
+class Pcre2:
+    """The system's library, asked as matched() asks the reference."""
+
+    UTF, UCP, NO_UTF_CHECK = 0x00080000, 0x00020000, 0x40000000
+
+    def __init__(self):
+        self.library = library = ctypes.CDLL("libpcre2-8.so.0")
+        size, pointer = ctypes.c_size_t, ctypes.c_void_p
+        library.pcre2_compile_8.restype = pointer
+        library.pcre2_compile_8.argtypes = [ctypes.c_char_p, size, ctypes.c_uint32] + [pointer] * 3
+        library.pcre2_match_data_create_8.restype = pointer
+        library.pcre2_match_8.argtypes = [pointer, ctypes.c_char_p, size, size, ctypes.c_uint32] + [
+            pointer
+        ] * 2
+        version = ctypes.create_string_buffer(64)
+        library.pcre2_config_8(11, version)
+        assert version.value.startswith(b"10.42 "), "run with PCRE2 10.42"
+
+    def matched(self, pattern):
+        error, offset = ctypes.c_int(), ctypes.c_size_t()
+        code = self.library.pcre2_compile_8(
+            pattern.encode(), len(pattern), self.UTF | self.UCP, ctypes.byref(error),
+            ctypes.byref(offset), None)
+        assert code, pattern
+        data = self.library.pcre2_match_data_create_8(1, None)
+        found = set()
+        for c in POINTS:
+            text = chr(c).encode()
+            result = self.library.pcre2_match_8(
+                code, text, len(text), 0, self.NO_UTF_CHECK, data, None)
+            if result > 0:
+                found.add(c)
+        return found
+
+
 def rows(items):
     print(textwrap.fill(", ".join(items), 98, initial_indent="  ", subsequent_indent="  ") + ",")
 
 
 def table(name, points):
     print(f"constexpr CodeRange k{name}Ranges[] = {{")
-    rows(f"{{0x{a:x}, 0x{b:x}}}" for a, b in ranges(points))
+    rows(f"{{0x{a:x},0x{b:x}}}" for a, b in ranges(points))
     print(f"}};\nconst std::span<const CodeRange> k{name} = k{name}Ranges;\n")
 
 
@@ -127,20 +162,24 @@ def main():
     table("Control", removed(normalizers.BertNormalizer(True, False, False, False)) - {0xFFFD})
     table("OutsideNormalForms", unknown_to_normal_forms())
 
-    newer = {c for c in POINTS if unicodedata.category(chr(c)) == "Cn"}
-    sets = {p: matched(r"\p{%s}" % p) & newer for p in CATEGORIES + PROPERTIES}
-    table("Newer", set().union(*sets.values()))
+    pcre2 = Pcre2()
+    script = {"Han", "Latin", "Cyrillic", "Arabic"}.__contains__
+    sets = {
+        p: matched(r"\p{%s}" % p) - pcre2.matched(r"\p{%s%s}" % ("sc:" if script(p) else "", p))
+        for p in CATEGORIES + PROPERTIES
+    }
+    newer = set().union(*sets.values())
+    table("Newer", newer)
     print("constexpr NewerRange kNewerPropertyRanges[] = {")
     for name, points in sets.items():
         if points:
-            rows(f'{{"{name}", 0x{a:x}, 0x{b:x}}}' for a, b in ranges(points))
+            rows(f'{{"{name}",0x{a:x},0x{b:x}}}' for a, b in ranges(points))
     print("};\nconst std::span<const NewerRange> kNewerProperties = kNewerPropertyRanges;\n")
     print("constexpr LowerRange kNewerLowerRanges[] = {")
-    rows(f"{{0x{first:x}, 0x{last:x}, {delta}}}" for first, last, delta in newer_lower(newer))
+    rows(f"{{0x{first:x},0x{last:x},{delta}}}" for first, last, delta in newer_lower(newer))
     print("};\nconst std::span<const LowerRange> kNewerLower = kNewerLowerRanges;")
     print("// clang-format on\n\n}  // namespace mica::tokenizers::tables")
 
 
 if __name__ == "__main__":
-    assert unicodedata.unidata_version == "14.0.0", "run with Python 3.11, which has PCRE2's version"
     main()

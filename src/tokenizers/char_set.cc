@@ -110,7 +110,7 @@ std::string ranges_text(char32_t first, char32_t last) {
   return first == last ? escaped(first) : escaped(first) + "-" + escaped(last);
 }
 
-// What Unicode got after version 14 of a property; "L" stands for all of "Lu", "Ll", ...
+// The characters of a property that PCRE2 may not know; "L" stands for all of "Lu", "Ll", ...
 std::string newer_items(std::string_view property) {
   std::string out;
   for (const auto& range : tables::kNewerProperties) {

@@ -27,7 +27,7 @@ enum class NamePlace { PosixBracket, Class, Bare };
 
 // The set that a property's or POSIX bracket's name means ("L", "Letter", "han", "Word"), in any
 // case and with spaces, hyphens and underscores ignored; nothing if there is no such name.
-// `newer`: also the characters that Unicode got after version 14.
+// `newer`: also the characters that PCRE2 may not know.
 std::optional<CharSet> named_set(std::string_view name, bool negated, NamePlace place, bool newer);
 
 // The names that also have an escape of one letter.

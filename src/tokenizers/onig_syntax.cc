@@ -268,9 +268,8 @@ class Translator {
         out_ += '^';
         return;
       case '$':
-        // PCRE2's matches after a final newline too.
         ++at_;
-        out_ += "(?:(?=\\n)|(?<!\\n)\\z)";
+        out_ += '$';
         return;
       case '*':
       case '+':
@@ -289,15 +288,12 @@ class Translator {
     const char c = peek();
     switch (c) {
       case 'A':
+      case 'Z':
       case 'z':
       case 'K':
       case 'X':
         ++at_;
         out_ += std::string{'\\', c};
-        return;
-      case 'Z':
-        ++at_;
-        out_ += "(?:(?=\\n\\z)|(?<!\\n)\\z)";
         return;
       case 'R':
         ++at_;

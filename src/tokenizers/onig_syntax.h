@@ -3,7 +3,7 @@
 //   const std::string pattern = onig_to_pcre2("(?m:\\s+)|\\h", {});  // "(?s:[...]+)|[0-9a-fA-F]"
 //
 // The two differ in what the same text means, silently: `\h` (a hexadecimal digit), `\v`, `\s` and
-// `\w` (which characters), `$` (not after a final newline), `^` (any line), `(?m)` (dot matches
+// `\w` (which characters), `^` and `$` (of any line), `(?m)` (dot matches
 // newline), `(?i)` before `|`, `a{2}+` (greedy), `a{,2}`, `\p{Han}` (the script, without its
 // extensions), `[a-z&&[^c]]`, `[[a]b]`, long names of properties. The translator reads the pattern
 // whole and writes every element so that PCRE2 does what Oniguruma does.
@@ -20,8 +20,7 @@
 namespace mica::tokenizers {
 
 struct OnigOptions {
-  // Classes also name what Unicode got after version 14, which PCRE2 may not know. Such patterns
-  // are slower.
+  // Classes also name the characters that PCRE2 may not know. Such patterns are slower.
   bool newer_unicode = false;
 };
 

@@ -13,9 +13,7 @@ PatternSet::PatternSet(std::vector<std::pair<std::string, int32_t>> patterns) : 
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
     const size_t depth = nodes_[node].depth;
     auto [first, last] = ranges[node];
-    for (; first < last && patterns[first].first.size() == depth; ++first) {
-      if (depth > 0) nodes_[node].value = patterns[first].second;
-    }
+    while (first < last && patterns[first].first.size() == depth) ++first;
     nodes_[node].first_edge = static_cast<uint32_t>(edges_.size());
     while (first < last) {
       const auto byte = static_cast<unsigned char>(patterns[first].first[depth]);
@@ -28,6 +26,9 @@ PatternSet::PatternSet(std::vector<std::pair<std::string, int32_t>> patterns) : 
       if (node == 0) roots_[byte] = made;
       Node next;
       next.depth = static_cast<uint32_t>(depth + 1);
+      for (size_t i = begin; i < first && patterns[i].first.size() == depth + 1; ++i) {
+        next.value = patterns[i].second;
+      }
       if (node != 0) {
         next.fallback = step(nodes_[node].fallback, byte);
         const Node& shorter = nodes_[next.fallback];

@@ -98,12 +98,7 @@ CodePointer compile(std::string_view pattern, OnigOptions options) {
 bool has_newer_characters(std::string_view text) {
   if (is_ascii(text)) return false;
   for (size_t at = 0; at < text.size();) {
-    // Two bytes end at U+07FF, where Unicode has been complete for long.
-    if (static_cast<unsigned char>(text[at]) < 0xE0) {
-      at += char_length(text[at]);
-    } else if (is_newer_than_unicode14(next_char(text, at))) {
-      return true;
-    }
+    if (is_newer_than_pcre2(next_char(text, at))) return true;
   }
   return false;
 }

@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -132,7 +133,17 @@ bool is_cjk_ideograph(char32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-bool is_newer_than_unicode14(char32_t c) { return contains(tables::kNewer, c); }
+bool is_newer_than_pcre2(char32_t c) {
+  // Asked for every character that is not ASCII; most are in blocks without any.
+  static const std::bitset<0x110000 / 256> blocks = [] {
+    std::bitset<0x110000 / 256> out;
+    for (const auto& range : tables::kNewer) {
+      for (char32_t block = range.first / 256; block <= range.last / 256; ++block) out.set(block);
+    }
+    return out;
+  }();
+  return blocks[c / 256] && contains(tables::kNewer, c);
+}
 
 void append_lower(std::string& out, char32_t c) {
   if (c < 0x80) {

@@ -58,9 +58,9 @@ bool is_numeric(char32_t c);      // digits, letters and others that are numbers
 bool is_punctuation(char32_t c);  // also all of ASCII's that is neither letter nor digit
 bool is_mark(char32_t c);         // combining marks
 bool is_nonspacing_mark(char32_t c);
-bool is_control(char32_t c);        // controls, formats, private use; not \t \n \r
-bool is_cjk_ideograph(char32_t c);  // those that BERT sets apart
-bool is_newer_than_unicode14(char32_t c);
+bool is_control(char32_t c);           // controls, formats, private use; not \t \n \r
+bool is_cjk_ideograph(char32_t c);     // those that BERT sets apart
+bool is_newer_than_pcre2(char32_t c);  // has properties that PCRE2 10.42 does not know
 
 // The full lower case, which is two characters for U+0130.
 void append_lower(std::string& out, char32_t c);

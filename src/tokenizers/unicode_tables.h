@@ -20,7 +20,7 @@ extern const std::span<const CodeRange> kNonspacingMark;  // category Mn
 extern const std::span<const CodeRange> kControl;         // categories Cc, Cf, Co but \t \n \r
 extern const std::span<const CodeRange> kOutsideNormalForms;  // normal forms leave these alone
 
-// What Unicode got after version 14: all of it that has any property below, and by property.
+// What PCRE2 10.42 (Unicode 14) does not know: all such characters, and by property.
 struct NewerRange {
   const char* property;
   char32_t first, last;
@@ -28,7 +28,7 @@ struct NewerRange {
 extern const std::span<const CodeRange> kNewer;
 extern const std::span<const NewerRange> kNewerProperties;
 
-// Lower case newer than Unicode 14: c + distance.
+// Lower case of such characters: c + distance.
 struct LowerRange {
   char32_t first, last;
   int32_t distance;
