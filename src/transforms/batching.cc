@@ -23,11 +23,20 @@ Batched loop_and_stack(const Node& node, std::span<const Array> inputs, std::spa
     for (size_t i = 0; i < parts.size(); ++i) parts[i].push_back(outputs[i]);
   }
   Batched result;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    Shape empty = node.slots[i].shape;
-    empty.insert(0, 0);
-    result.outputs.push_back(extent > 0 ? stack(parts[i], 0, node.stream)
-                                        : zeros(empty, node.slots[i].dtype, node.stream));
+  for (const Arrays& part : parts) {
+    result.outputs.push_back(stack(part, 0, node.stream));
+    result.axes.push_back(0);
+  }
+  return result;
+}
+
+// Of an empty batch: no rule need think of it.
+Batched empty_batch(const Node& node) {
+  Batched result;
+  for (uint32_t i = 0; i < node.output_count; ++i) {
+    Shape shape = node.slots[i].shape;
+    shape.insert(0, 0);
+    result.outputs.push_back(zeros(shape, node.slots[i].dtype, node.stream));
     result.axes.push_back(0);
   }
   return result;
@@ -57,6 +66,7 @@ Batched batch_lowering(const Node& node, std::span<const Array> inputs, std::spa
 Batched batch_node(const Node& node, std::span<const Array> inputs, std::span<const int> axes,
                    int64_t extent) {
   StreamScope on_its_stream(node.stream);
+  if (extent == 0) return empty_batch(node);
   if (node.op->vmap) return node.op->vmap({inputs, {}, node.params, node.stream}, axes);
   if (node.op->lower) return batch_lowering(node, inputs, axes, extent);
   return loop_and_stack(node, inputs, axes, extent);

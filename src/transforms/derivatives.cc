@@ -59,19 +59,20 @@ Arrays lowered_jvp(const Op& op, const Application& app, std::span<const Array> 
 }
 
 // The vjp is linear in its cotangents u: the vjp of u -> vjp(u), applied to the tangents, is the
-// jvp.
+// jvp. It may be taken at any u; ones, since rules that split their cotangents by sign have a kink
+// at zero.
 Arrays double_vjp(const Op& op, const Application& app, std::span<const Array> tangents) {
   TraceScope scope;
   Arrays cotangents, sources;
   std::vector<size_t> places;
   for (size_t i = 0; i < app.outputs.size(); ++i) {
-    Array zero = zeros_like(app.outputs[i], app.stream);
-    if (is_floating(zero.dtype())) {
-      zero = scope.track(zero);
-      sources.push_back(zero);
+    Array cotangent = ones_like(app.outputs[i], app.stream);
+    if (is_floating(cotangent.dtype())) {
+      cotangent = scope.track(cotangent);
+      sources.push_back(cotangent);
       places.push_back(i);
     }
-    cotangents.push_back(zero);
+    cotangents.push_back(cotangent);
   }
   std::vector<bool> wanted;
   for (const Array& tangent : tangents) wanted.push_back(tangent.defined());
