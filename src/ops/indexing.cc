@@ -265,6 +265,13 @@ Array combine(const Array& old, const Array& value, ScatterMode mode, Stream s) 
   }
 }
 
+// A value may have more axes than the place it goes to, if they are leading ones of extent 1.
+Array without_leading_units(const Array& value, size_t rank, Stream s) {
+  Shape shape = value.shape();
+  while (shape.size() > rank && shape[0] == 1) shape.erase(0);
+  return reshape(value, shape, s);
+}
+
 Array update_cut(const Array& a, const Selection& selection, const Array& value, ScatterMode mode,
                  Stream s) {
   Array part = cut(a, selection, s);
@@ -314,7 +321,7 @@ Array index(const Array& a, std::initializer_list<Index> indices, Stream s) {
 
 Array index_update(const Array& a, std::span<const Index> indices, const Array& value,
                    ScatterMode mode, Stream s) {
-  Array given = value.dtype() == a.dtype() ? value : astype(value, a.dtype(), s);
+  Array given = astype(value, a.dtype(), s);
   if (indices.size() == 1 && is_mask(indices[0]) && given.size() == 1) {
     const Array& mask = std::get<Array>(indices[0]);
     Shape shape = mask.shape();
@@ -327,6 +334,7 @@ Array index_update(const Array& a, std::span<const Index> indices, const Array& 
     return where(reshape(mask, shape, s), combine(a, scalar, mode, s), a, s);
   }
   Selection selection = Resolver(a, indices).take();
+  given = without_leading_units(given, selection.result().size(), s);
   if (!selection.gathers) return update_cut(a, selection, given, mode, s);
   return scatter_selected(a, selection, given, mode, s);
 }

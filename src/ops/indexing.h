@@ -9,7 +9,7 @@
 // Slice is start:stop:step, each part optional; NewAxis adds an axis of extent 1; one Ellipsis
 // stands for as many full slices as are missing (they are also added at the end). Integer arrays,
 // and integers beside them, are broadcast together; their axes stand where the first of them stood,
-// or in front if a slice, NewAxis or Ellipsis lies between two of them.
+// or in front if a slice or NewAxis lies between two of them.
 //
 // A bool array selects where it is true, over as many axes as it has: it is evaluated at once, so
 // it raises in vmap and compile. Setting one value by one mask needs no evaluation. Too many
