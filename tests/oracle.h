@@ -1,5 +1,5 @@
-// Cases that reference implementations computed: those committed under tests/data, and with MICA_ORACLES those of
-// that folder.
+// Cases that reference implementations computed: those committed under tests/data, and with
+// MICA_ORACLES those of that folder.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,14 @@
 
 namespace mica::testing {
 
-// Folders <root>/<kind>/<case> of the unpacked archive tests/data/<kind>.tar.xz and of $MICA_ORACLES/<kind>.
+// Folders <root>/<kind>/<case> of the unpacked archive tests/data/<kind>.tar.xz and of
+// $MICA_ORACLES/<kind>.
 inline std::vector<std::string> oracle_cases(const std::string& kind) {
   namespace fs = std::filesystem;
   std::vector<std::string> roots;
   if (const char* more = std::getenv("MICA_ORACLES")) {
-    if (fs::is_directory(std::string(more) + "/" + kind)) roots.push_back(std::string(more) + "/" + kind);
+    if (fs::is_directory(std::string(more) + "/" + kind))
+      roots.push_back(std::string(more) + "/" + kind);
   }
   if (roots.empty()) {
     // One folder per test program, removed when it ends; ctest starts a process for each test.

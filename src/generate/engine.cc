@@ -207,7 +207,9 @@ Event Engine::accept(Sequence& sequence, std::span<float> logits) {
   ++sequence.generated;
   bool eos = !request.ignore_eos &&
              std::find(request.eos.begin(), request.eos.end(), token.id) != request.eos.end();
-  if (sequence.decoder && !eos) event.text = sequence.stop.add(sequence.decoder->add(token.id));
+  // Ids that only pad the embedding have no text.
+  bool has_text = sequence.decoder && token.id < tokenizer_->vocab_size();
+  if (has_text && !eos) event.text = sequence.stop.add(sequence.decoder->add(token.id));
   event.token = std::move(token);
   auto length = static_cast<int64_t>(sequence.ids.size());
   if (eos || sequence.stop.found())

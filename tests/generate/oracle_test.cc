@@ -1,4 +1,5 @@
-// Models against transformers: log-softmax at given positions and 16 greedy tokens, with every way to run.
+// Models against transformers: log-softmax at given positions and 16 greedy tokens, with every way
+// to run.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,8 +24,10 @@ struct Case {
 
 Case read_case(const std::string& folder) {
   Json json = Json::load(folder + "/expected.json");
-  return {folder, json.get<std::vector<int32_t>>("input_ids"), json.get<std::vector<int64_t>>("positions"),
-          json.get<std::vector<std::vector<double>>>("logits"), json.get<std::vector<int32_t>>("greedy")};
+  return {folder, json.get<std::vector<int32_t>>("input_ids"),
+          json.get<std::vector<int64_t>>("positions"),
+          json.get<std::vector<std::vector<double>>>("logits"),
+          json.get<std::vector<int32_t>>("greedy")};
 }
 
 std::vector<double> log_softmax(const std::vector<double>& row) {
@@ -47,8 +50,8 @@ double difference(const std::vector<double>& got, const std::vector<double>& exp
 }
 
 // Logits [L][V] of the case's ids, in chunks through a cache or at once without.
-std::vector<std::vector<double>> logits_of(models::Model& model, const std::vector<int32_t>& ids, bool cached,
-                                           int64_t chunk) {
+std::vector<std::vector<double>> logits_of(models::Model& model, const std::vector<int32_t>& ids,
+                                           bool cached, int64_t chunk) {
   std::vector<std::vector<double>> rows;
   nn::SequenceCache cache = model.make_cache(cached);
   auto total = static_cast<int64_t>(ids.size());
@@ -56,7 +59,8 @@ std::vector<std::vector<double>> logits_of(models::Model& model, const std::vect
     int64_t count = std::min(chunk, total - first);
     nn::Batch batch({&cache}, count);
     std::vector<int32_t> part(ids.begin() + first, ids.begin() + first + count);
-    Array logits = model.forward(Array::from<int32_t>(part, {1, count}), batch, models::LogitsAt::All);
+    Array logits =
+        model.forward(Array::from<int32_t>(part, {1, count}), batch, models::LogitsAt::All);
     auto values = logits.to_vector<double>();
     batch.advance();
     size_t width = values.size() / static_cast<size_t>(count);
@@ -67,9 +71,12 @@ std::vector<std::vector<double>> logits_of(models::Model& model, const std::vect
   return rows;
 }
 
-std::vector<int32_t> greedy(std::shared_ptr<models::Model> model, const Case& one, EngineOptions options) {
+std::vector<int32_t> greedy(std::shared_ptr<models::Model> model, const Case& one,
+                            EngineOptions options) {
   Engine engine(std::move(model), nullptr, options);
-  engine.add({.prompt = one.ids, .max_tokens = static_cast<int64_t>(one.greedy.size()), .ignore_eos = true});
+  engine.add({.prompt = one.ids,
+              .max_tokens = static_cast<int64_t>(one.greedy.size()),
+              .ignore_eos = true});
   std::vector<int32_t> ids;
   while (engine.busy()) {
     for (const Event& event : engine.step()) {
@@ -95,7 +102,8 @@ TEST(TextOracle, EveryFamilyHasACase) {
     types.push_back(Json::load(folder + "/config.json").get<std::string>("model_type"));
   for (const std::string& type : models::known_model_types())
     EXPECT_TRUE(std::find(types.begin(), types.end(), type) != types.end()) << type;
-  if (!std::getenv("MICA_ORACLES")) std::puts("MICA_ORACLES is not set: further cases of text models not run");
+  if (!std::getenv("MICA_ORACLES"))
+    std::puts("MICA_ORACLES is not set: further cases of text models not run");
 }
 
 TEST(TextOracle, LogitsAreThoseOfTransformers) {
@@ -110,7 +118,8 @@ TEST(TextOracle, LogitsAreThoseOfTransformers) {
       auto rows = logits_of(*loaded.model, one.ids, way.cached, way.chunk);
       for (size_t i = 0; i < one.positions.size(); ++i) {
         EXPECT_LE(difference(rows[static_cast<size_t>(one.positions[i])], one.logits[i]), 2e-4)
-            << folder << " position " << one.positions[i] << " cached " << way.cached << " chunk " << way.chunk;
+            << folder << " position " << one.positions[i] << " cached " << way.cached << " chunk "
+            << way.chunk;
       }
     }
   }

@@ -1,0 +1,263 @@
+// Loading: what is used in place, and a clear error for every kind of folder that cannot be loaded.
+#include "models/load.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "base/file.h"
+#include "core/counters.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+#include "models/registry.h"
+
+namespace mica::models {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfig = R"({"model_type": "llama", "vocab_size": 16, "hidden_size": 8,
+  "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32})";
+
+struct Tensor {
+  std::string name;
+  std::string dtype = "F32";
+  std::vector<int64_t> shape;
+};
+
+std::vector<Tensor> llama_tensors() {
+  std::string layer = "model.layers.0.";
+  return {{"model.embed_tokens.weight", "F32", {16, 8}},
+          {"lm_head.weight", "F32", {16, 8}},
+          {"model.norm.weight", "F32", {8}},
+          {layer + "input_layernorm.weight", "F32", {8}},
+          {layer + "post_attention_layernorm.weight", "F32", {8}},
+          {layer + "self_attn.q_proj.weight", "F32", {8, 8}},
+          {layer + "self_attn.k_proj.weight", "F32", {8, 8}},
+          {layer + "self_attn.v_proj.weight", "F32", {8, 8}},
+          {layer + "self_attn.o_proj.weight", "F32", {8, 8}},
+          {layer + "mlp.gate_proj.weight", "F32", {12, 8}},
+          {layer + "mlp.up_proj.weight", "F32", {12, 8}},
+          {layer + "mlp.down_proj.weight", "F32", {8, 12}}};
+}
+
+class Folder {
+ public:
+  Folder() {
+    char pattern[] = "/tmp/mica-load-XXXXXX";
+    path = mkdtemp(pattern);
+    write("config.json", kConfig);
+    tensors("model.safetensors", llama_tensors());
+  }
+  ~Folder() { fs::remove_all(path); }
+
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(path + "/" + name) << text;
+  }
+  void remove(const std::string& name) { fs::remove(path + "/" + name); }
+  void tensors(const std::string& name, const std::vector<Tensor>& list) {
+    static const std::vector<std::byte> zeros(1 << 16);
+    std::vector<io::TensorData> data;
+    for (const Tensor& tensor : list) {
+      size_t bytes = static_cast<size_t>(io::safetensors_dtype_size(tensor.dtype));
+      for (int64_t extent : tensor.shape) bytes *= static_cast<size_t>(extent);
+      data.push_back({tensor.name, tensor.dtype, tensor.shape, std::span(zeros).first(bytes)});
+    }
+    io::write_safetensors(path + "/" + name, data);
+  }
+
+  std::string path;
+};
+
+// The message of the error that loading throws; "" if it loads.
+std::string error_of(const Folder& folder, const LoadOptions& options = {}) {
+  try {
+    load_model(folder.path, options);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+void expect_error(const std::function<void(Folder&)>& change,
+                  std::initializer_list<const char*> parts) {
+  Folder folder;
+  change(folder);
+  std::string message = error_of(folder);
+  for (const char* part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << part << " in: " << message;
+}
+
+std::vector<Tensor> changed(const std::function<void(std::vector<Tensor>&)>& change) {
+  auto list = llama_tensors();
+  change(list);
+  return list;
+}
+
+TEST(Load, UsesWeightsInPlace) {
+  Folder folder;
+  int64_t before = memory_use(DeviceKind::Cpu).active, mapped = mapped_bytes();
+  reset_counters();
+  LoadedModel loaded = load_model(folder.path);
+  EXPECT_EQ(counters().bytes_copied, 0);
+  EXPECT_GT(mapped_bytes(), mapped);
+  EXPECT_LT(memory_use(DeviceKind::Cpu).active - before, 4096);
+  EXPECT_EQ(loaded.parameters.elements, 16 * 8 * 2 + 3 * 8 + 4 * 64 + 3 * 96);
+  EXPECT_EQ(loaded.parameters.bytes, loaded.weight_bytes);
+}
+
+TEST(Load, SeveralFilesOfAnIndex) {
+  Folder folder;
+  auto list = llama_tensors();
+  std::string map;
+  for (const Tensor& tensor : list)
+    map += (map.empty() ? "\"" : ", \"") + tensor.name + "\": \"" +
+           (tensor.name == "lm_head.weight" ? "b" : "a") + ".safetensors\"";
+  folder.remove("model.safetensors");
+  folder.tensors("a.safetensors", changed([](auto& l) { l.erase(l.begin() + 1); }));
+  folder.tensors("b.safetensors", {list[1]});
+  folder.tensors("stray.safetensors", {list[1]});
+  folder.write("model.safetensors.index.json", "{\"weight_map\": {" + map + "}}");
+  EXPECT_EQ(error_of(folder), "");
+}
+
+TEST(Load, PrefixesMayBeMissing) {
+  Folder folder;
+  folder.tensors("model.safetensors", changed([](auto& list) {
+                   for (Tensor& tensor : list) {
+                     if (tensor.name.starts_with("model.")) tensor.name = tensor.name.substr(6);
+                   }
+                 }));
+  EXPECT_EQ(error_of(folder), "");
+}
+
+TEST(Load, IgnorableTensorsAreIgnored) {
+  Folder folder;
+  folder.tensors("model.safetensors", changed([](auto& list) {
+                   list.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", "F32", {2}});
+                 }));
+  EXPECT_EQ(error_of(folder), "");
+  Folder tied;
+  tied.write("config.json", std::string(kConfig).insert(1, "\"tie_word_embeddings\": true, "));
+  EXPECT_EQ(error_of(tied), "");
+}
+
+TEST(Load, FoldersThatAreNotThere) {
+  expect_error([](Folder& f) { fs::remove_all(f.path); }, {"config.json", "No such file"});
+  expect_error([](Folder& f) { f.remove("config.json"); }, {"config.json"});
+  expect_error([](Folder& f) { f.remove("model.safetensors"); }, {"neither", "model.safetensors"});
+  expect_error([](Folder& f) { f.remove("model.safetensors"), f.write("pytorch_model.bin", "x"); },
+               {"pickled", "safetensors"});
+}
+
+TEST(Load, BadConfigurations) {
+  auto config = [](const std::string& text) {
+    return [text](Folder& f) { f.write("config.json", text); };
+  };
+  expect_error(config(""), {"config.json"});
+  expect_error(config("{\"model_type\": "), {"config.json"});
+  expect_error(config("[1]"), {"config.json"});
+  expect_error(config("{}"), {"config.json", "model_type"});
+  expect_error(config(R"({"model_type": "frobnicator"})"), {"frobnicator", "llama", "qwen3"});
+  auto with = [&](const std::string& member) {
+    return config(std::string(kConfig).insert(1, member + ", "));
+  };
+  expect_error(config(R"({"model_type": "llama", "hidden_size": "8"})"), {"hidden_size", "string"});
+  expect_error(config(R"({"model_type": "llama", "hidden_size": -8})"), {"hidden_size", "-8"});
+  expect_error(config(R"({"model_type": "llama", "num_hidden_layers": 1e30})"),
+               {"num_hidden_layers"});
+  expect_error(with(R"("num_key_value_heads": 3)"), {"heads"});
+  expect_error(with(R"("hidden_act": "sparkle")"), {"sparkle", "silu"});
+  expect_error(with(R"("rope_scaling": {"rope_type": "spiral"})"), {"spiral", "yarn"});
+  expect_error(with(R"("rope_scaling": {"rope_type": "linear"})"), {"factor"});
+  expect_error(
+      with(
+          R"("rope_scaling": {"rope_type": "longrope", "short_factor": [1], "long_factor": [1, 1]})"),
+      {"short_factor", "2"});
+  expect_error(with(R"("quantization_config": {"quant_method": "gptq"})"), {"gptq"});
+  expect_error(with(R"("quantization": {"group_size": 64, "bits": 7})"), {"bits", "7"});
+  expect_error(with(R"("quantization": {"mode": "mxfp4"})"), {"mxfp4", "affine"});
+}
+
+TEST(Load, BadTensors) {
+  auto list = [](const std::function<void(std::vector<Tensor>&)>& change) {
+    return [change](Folder& f) { f.tensors("model.safetensors", changed(change)); };
+  };
+  expect_error(list([](auto& l) { l.pop_back(); }), {"missing", "down_proj.weight"});
+  expect_error(list([](auto& l) { l.push_back({"extra.weight", "F32", {2}}); }), {"extra.weight"});
+  expect_error(list([](auto& l) { l[5].shape = {4, 8}; }), {"q_proj", "(4, 8)", "(8, 8)"});
+  expect_error(list([](auto& l) { l[5].dtype = "I32"; }), {"q_proj", "int32"});
+  expect_error(list([](auto& l) { l[5].dtype = "F64"; }), {"q_proj", "float64"});
+  expect_error(list([](auto& l) { l[5].dtype = "F8_E4M3"; }), {"q_proj", "F8_E4M3"});
+  expect_error(
+      list([](auto& l) { l.push_back({"model.layers.0.self_attn.q_proj.scales", "F32", {8, 1}}); }),
+      {"quantized", "quantization"});
+}
+
+TEST(Load, BadFiles) {
+  auto cut = [](size_t bytes) {
+    return [bytes](Folder& f) { fs::resize_file(f.path + "/model.safetensors", bytes); };
+  };
+  expect_error(cut(0), {"model.safetensors"});
+  expect_error(cut(5), {"model.safetensors"});
+  expect_error(cut(300), {"model.safetensors"});
+  Folder whole;
+  auto size = fs::file_size(whole.path + "/model.safetensors");
+  expect_error(cut(size - 1), {"model.safetensors"});
+}
+
+TEST(Load, BadIndexes) {
+  auto index = [](const std::string& text) {
+    return [text](Folder& f) { f.write("model.safetensors.index.json", text); };
+  };
+  expect_error(index("{}"), {"index.json", "weight_map"});
+  expect_error(index(R"({"weight_map": {}})"), {"index.json"});
+  expect_error(index(R"({"weight_map": {"a": "../model.safetensors"}})"),
+               {"index.json", "../model.safetensors"});
+  expect_error(index(R"({"weight_map": {"a": "gone.safetensors"}})"), {"gone.safetensors"});
+  expect_error(index(R"({"weight_map": {"nothing.weight": "model.safetensors"}})"),
+               {"nothing.weight"});
+}
+
+TEST(Load, MoreMemoryThanThereIs) {
+  Folder folder;
+  std::string message = error_of(folder, {.memory_limit = 1 << 20});
+  EXPECT_NE(message.find("1.0 MiB"), std::string::npos) << message;
+}
+
+TEST(Load, ATruncatedFileIsAnErrorNotACrash) {
+  Folder folder;
+  // Large enough that the cut leaves whole pages behind.
+  folder.write(
+      "config.json",
+      R"({"model_type": "llama", "vocab_size": 4096, "hidden_size": 8, "intermediate_size": 12,
+    "num_hidden_layers": 1, "num_attention_heads": 2, "tie_word_embeddings": true})");
+  static const std::vector<std::byte> zeros(4096 * 8 * 4);
+  std::vector<io::TensorData> data;
+  for (const Tensor& tensor : llama_tensors()) {
+    if (tensor.name == "lm_head.weight") continue;
+    std::vector<int64_t> shape = tensor.shape;
+    if (tensor.name == "model.embed_tokens.weight") shape[0] = 4096;
+    size_t bytes = 4;
+    for (int64_t extent : shape) bytes *= static_cast<size_t>(extent);
+    data.push_back({tensor.name, "F32", shape, std::span(zeros).first(bytes)});
+  }
+  io::write_safetensors(folder.path + "/model.safetensors", data);
+  LoadedModel loaded = load_model(folder.path);
+  fs::resize_file(folder.path + "/model.safetensors", 4096);
+  nn::SequenceCache cache = loaded.model->make_cache(true);
+  nn::Batch batch({&cache}, 1);
+  Array logits = loaded.model->forward(Array::from<int32_t>({4000}, {1, 1}), batch, LogitsAt::Last);
+  EXPECT_THROW(logits.eval(), Error);
+}
+
+TEST(Registry, ListsWhatItKnows) {
+  auto known = known_model_types();
+  EXPECT_EQ(known.size(), 9u);
+  EXPECT_TRUE(std::is_sorted(known.begin(), known.end()));
+}
+
+}  // namespace
+}  // namespace mica::models
