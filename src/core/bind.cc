@@ -114,7 +114,12 @@ void Runner::bind_kernel(const PlanStep& step, const SegmentNode& node) {
     copy_call(refs[i], dense_[i], device);
   }
   size_t first = views_.size();
-  for (size_t i = 0; i < refs.size(); ++i) push_input(refs[i], device, dense_[i]);
+  for (size_t i = 0; i < refs.size(); ++i) {
+    push_input(refs[i], device, dense_[i]);
+    // Axes of extent 1 may come with any stride; kernels need not know.
+    View& view = views_.back();
+    if (view.contiguous()) view.strides = row_major(view.shape);
+  }
   for (uint32_t o = 0; o < node.node->output_count; ++o)
     push_output(static_cast<int32_t>(node.first_value + o));
   Call& call = open_call(CallKind::Kernel, first, refs.size(), node.node->output_count, device);
