@@ -13,30 +13,6 @@
 #include "backends/cpu/lanes-inl.h"
 #include "base/thread_pool.h"
 
-#ifndef MICA_CPU_DOTS_ONCE
-#define MICA_CPU_DOTS_ONCE
-namespace mica::cpu {
-
-// Rows taken together share what is loaded of the vectors; so many accumulators fit the registers.
-inline constexpr int kDotRows = 4, kDotVectors = 4;
-
-// Dot products of `rows` (up to kDotRows, of dtype) with `vectors` (up to kDotVectors, `stride`
-// apart, zero from k to the next multiple of 16): out[row * kDotVectors + vector].
-template <class T>
-struct DotBlock {
-  const std::byte* const* rows;
-  int row_count;
-  Dtype dtype;
-  const T* vectors;
-  int64_t stride;
-  int vector_count;
-  int64_t k;
-  T* out;
-};
-
-}  // namespace mica::cpu
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
 namespace HWY_NAMESPACE {
@@ -124,23 +100,23 @@ namespace mica::cpu {
 HWY_EXPORT(dots_float);
 HWY_EXPORT(dots_double);
 
-namespace {
+void dot_block(const DotBlock<float>& block) { HWY_DYNAMIC_DISPATCH(dots_float)(block); }
+void dot_block(const DotBlock<double>& block) { HWY_DYNAMIC_DISPATCH(dots_double)(block); }
 
-void dots(const DotBlock<float>& block) { HWY_DYNAMIC_DISPATCH(dots_float)(block); }
-void dots(const DotBlock<double>& block) { HWY_DYNAMIC_DISPATCH(dots_double)(block); }
+namespace {
 
 // The product seen as rows (many, dense) times vectors (few).
 template <class T>
 struct Sides {
   explicit Sides(const Gemm<T>& g)
-      : swapped(!few(g.m, g.right)),
+      : swapped(!few(g.m, g.k, g.right)),
         rows(swapped ? g.left : g.right),
         vectors(swapped ? g.right : g.left),
         row_count(swapped ? g.m : g.n),
         vector_count(swapped ? g.n : g.m),
         padded((g.k + 15) / 16 * 16) {}
-  static bool few(int64_t count, const GemmOperand& other) {
-    return count <= kMaxDots && other.inner_stride == 1 && !other.fill;
+  static bool few(int64_t count, int64_t k, const GemmOperand& other) {
+    return count <= kMaxDots && k >= kDotDepth * count && other.inner_stride == 1 && !other.fill;
   }
 
   bool swapped;  // the rows are the left operand's
@@ -149,65 +125,23 @@ struct Sides {
   int64_t padded;  // length of a vector in the workspace
 };
 
-const std::byte* vector_of(const GemmOperand& operand, int64_t i) {
-  int64_t place = operand.chosen ? operand.chosen[i] : i;
-  return operand.data + place * operand.vector_stride * size_of(operand.dtype);
-}
-
-// The vectors as T, zero beyond their end.
-template <class T>
-void widen_vectors(const Sides<T>& sides, int64_t k, T* to) {
-  for (int64_t i = 0; i < sides.vector_count; ++i, to += sides.padded) {
-    const std::byte* from = vector_of(sides.vectors, i);
-    int64_t stride = sides.vectors.inner_stride;
-    if constexpr (std::is_same_v<T, float>) {
-      if (stride == 1)
-        load_widened(from, sides.vectors.dtype, k, to);
-      else
-        dispatch_floating(sides.vectors.dtype, "matmul", [&](auto tag) {
-          auto* typed = reinterpret_cast<const typename decltype(tag)::type*>(from);
-          for (int64_t j = 0; j < k; ++j) to[j] = static_cast<float>(typed[j * stride]);
-        });
-    } else {
-      for (int64_t j = 0; j < k; ++j) to[j] = reinterpret_cast<const T*>(from)[j * stride];
-    }
-    std::fill(to + k, to + sides.padded, T(0));
-  }
-}
-
-template <class T>
-void store_dot(const Gemm<T>& g, int64_t row, int64_t column, T value) {
-  int64_t place = g.out.chosen ? g.out.chosen[row] : row;
-  int64_t offset = place * g.out.row_stride + column;
-  std::byte* to = g.out.data + offset * size_of(g.out.dtype);
-  switch (g.out.dtype) {
-    case Dtype::F16:
-      *reinterpret_cast<float16_t*>(to) = float16_t(static_cast<float>(value));
-      break;
-    case Dtype::BF16:
-      *reinterpret_cast<bfloat16_t*>(to) = bfloat16_t(static_cast<float>(value));
-      break;
-    default: *reinterpret_cast<T*>(to) = value;
-  }
-}
-
 template <class T>
 void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, int64_t row0,
                    int row_count) {
   const std::byte* rows[kDotRows];
-  for (int r = 0; r < row_count; ++r) rows[r] = vector_of(sides.rows, row0 + r);
+  for (int r = 0; r < row_count; ++r) rows[r] = sides.rows.vector(row0 + r);
   T out[kDotRows * kDotVectors];
   for (int64_t v = 0; v < sides.vector_count; v += kDotVectors) {
     int count = static_cast<int>(std::min<int64_t>(kDotVectors, sides.vector_count - v));
-    dots({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count, g.k,
-          out});
+    dot_block({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count,
+               g.k, out});
     for (int r = 0; r < row_count; ++r)
       for (int c = 0; c < count; ++c) {
         T value = out[r * kDotVectors + c];
         if (sides.swapped)
-          store_dot(g, row0 + r, v + c, value);
+          g.out.store(row0 + r, v + c, value);
         else
-          store_dot(g, v + c, row0 + r, value);
+          g.out.store(v + c, row0 + r, value);
       }
   }
 }
@@ -215,9 +149,26 @@ void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, in
 }  // namespace
 
 template <class T>
+void widen_vectors(const GemmOperand& operand, int64_t count, int64_t k, int64_t stride, T* to) {
+  for (int64_t i = 0; i < count; ++i, to += stride) {
+    const std::byte* from = operand.vector(i);
+    if (operand.inner_stride == 1 && std::is_same_v<T, float>)
+      load_widened(from, operand.dtype, k, reinterpret_cast<float*>(to));
+    else
+      dispatch_floating(operand.dtype, "matmul", [&](auto tag) {
+        auto* typed = reinterpret_cast<const typename decltype(tag)::type*>(from);
+        for (int64_t j = 0; j < k; ++j) to[j] = static_cast<T>(typed[j * operand.inner_stride]);
+      });
+    std::fill(to + k, to + stride, T(0));
+  }
+}
+template void widen_vectors(const GemmOperand&, int64_t, int64_t, int64_t, float*);
+template void widen_vectors(const GemmOperand&, int64_t, int64_t, int64_t, double*);
+
+template <class T>
 bool is_dots(const Gemm<T>& g) {
   using S = Sides<T>;
-  return S::few(g.m, g.right) || S::few(g.n, g.left);
+  return S::few(g.m, g.k, g.right) || S::few(g.n, g.k, g.left);
 }
 
 template <class T>
@@ -230,7 +181,7 @@ template <class T>
 void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
   Sides<T> sides(g);
   T* vectors = reinterpret_cast<T*>(workspace.data());
-  widen_vectors(sides, g.k, vectors);
+  widen_vectors(sides.vectors, sides.vector_count, g.k, sides.padded, vectors);
   // A grain of some 20,000 products is a few microseconds' work.
   int64_t grain = std::max<int64_t>(1, 20000 / (g.k * sides.vector_count)) * kDotRows;
   ThreadPool::shared().parallel_for(sides.row_count, grain, [&](int64_t begin, int64_t end) {

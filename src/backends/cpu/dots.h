@@ -11,8 +11,33 @@
 
 namespace mica::cpu {
 
-// Up to this many vectors, dots are faster than packing the matrix into panels.
-inline constexpr int64_t kMaxDots = 16;
+// Up to this many vectors, dots are faster than packing the matrix into panels; if they are long:
+// adding up lanes is dear for short ones. Products of up to 16 rows with kMaxDots * kDotDepth or
+// more terms are always dots.
+inline constexpr int64_t kMaxDots = 16, kDotDepth = 32;
+
+// Rows taken together share what is loaded of the vectors; so many accumulators fit the registers.
+inline constexpr int kDotRows = 4, kDotVectors = 4;
+
+// Dot products of `rows` (up to kDotRows, of dtype) with `vectors` (up to kDotVectors, `stride`
+// apart, zero from k to the next multiple of 16): out[row * kDotVectors + vector].
+template <class T>
+struct DotBlock {
+  const std::byte* const* rows;
+  int row_count;
+  Dtype dtype;
+  const T* vectors;
+  int64_t stride;
+  int vector_count;
+  int64_t k;
+  T* out;
+};
+void dot_block(const DotBlock<float>& block);
+void dot_block(const DotBlock<double>& block);
+
+// The operand's first `count` vectors as T, `stride` apart, zero beyond k.
+template <class T>
+void widen_vectors(const GemmOperand& operand, int64_t count, int64_t k, int64_t stride, T* to);
 
 // True if one side of the product has few vectors and the other's are dense along k.
 template <class T>

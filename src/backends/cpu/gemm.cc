@@ -37,7 +37,8 @@ struct Blocks {
         g.m <= kStreamedRows && g.right.vector_stride == 1 && !g.right.chosen && !g.right.fill;
     row_blocks = ceil_div(g.m, kMaxRows);
     column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
-    depth = ceil_div(g.k, ceil_div(g.k, kGemmDepth));
+    // Whole groups of quantized matrices.
+    depth = std::min(g.k, align_up(ceil_div(g.k, ceil_div(g.k, kGemmDepth)), 128));
     rows = ceil_div(g.m, row_blocks);
     columns = ceil_div(g.n, column_blocks);
     left_panel = align_up(depth * kernels.rows + kPanelSlack, 64 / sizeof(T));
@@ -68,11 +69,7 @@ void pack_panel(const GemmOperand& operand, int64_t first, int count, int width,
                 int64_t kc, T* panel) {
   if (operand.fill) return operand.fill(operand.context, first, count, width, k0, kc, panel);
   const std::byte* vectors[kMaxPanelWidth];
-  int64_t bytes = operand.vector_stride * size_of(operand.dtype);
-  for (int i = 0; i < count; ++i) {
-    int64_t place = operand.chosen ? operand.chosen[first + i] : first + i;
-    vectors[i] = operand.data + place * bytes;
-  }
+  for (int i = 0; i < count; ++i) vectors[i] = operand.vector(first + i);
   bool dense = operand.vector_stride == 1 && !operand.chosen;
   gemm_kernels<T>().pack({vectors, count, operand.dtype, operand.inner_stride, dense}, width, k0,
                          kc, panel);
@@ -249,10 +246,8 @@ class BlockRun {
   void finish(int64_t row0, int64_t row1, int64_t column0, int64_t column1, int64_t k0,
               int64_t kc) {
     if (!b_.needs_sums || k0 + kc < g_.k) return;
-    int64_t size = size_of(g_.out.dtype);
     for (int64_t row = row0; row < row1; ++row) {
-      int64_t place = g_.out.chosen ? g_.out.chosen[m0_ + row] : m0_ + row;
-      std::byte* to = g_.out.data + (place * g_.out.row_stride + n0_ + column0) * size;
+      std::byte* to = g_.out.at(m0_ + row, n0_ + column0);
       const T* from = sums_ + row * sums_stride_ + column0;
       if constexpr (std::is_same_v<T, float>)
         store_rounded(from, column1 - column0, g_.out.dtype, to);
@@ -278,19 +273,27 @@ size_t Gemm<T>::workspace() const {
 }
 
 template <class T>
+size_t Gemm<T>::largest_workspace() const {
+  size_t bytes = 0;
+  for (int64_t rows : {m, kMaxDots, kStreamedRows}) {
+    Gemm<T> fewer = *this;
+    fewer.m = std::min(m, rows);
+    bytes = std::max(bytes, fewer.workspace());
+  }
+  return bytes;
+}
+
+template <class T>
 void Gemm<T>::run(std::span<std::byte> workspace) const {
   if (m == 0 || n == 0) return;
   if (k == 0) {
-    for (int64_t i = 0; i < m; ++i) {
-      int64_t place = out.chosen ? out.chosen[i] : i;
-      std::memset(out.data + place * out.row_stride * size_of(out.dtype), 0,
-                  static_cast<size_t>(n * size_of(out.dtype)));
-    }
+    for (int64_t i = 0; i < m; ++i)
+      std::memset(out.at(i, 0), 0, static_cast<size_t>(n * size_of(out.dtype)));
     return;
   }
+  MICA_ASSERT(workspace.size() >= this->workspace());
   if (is_dots(*this)) return run_dots(*this, workspace);
   Blocks<T> blocks(*this);
-  MICA_ASSERT(workspace.size() >= blocks.bytes());
   T* memory = reinterpret_cast<T*>(workspace.data());
   for (int64_t i = 0; i < blocks.row_blocks; ++i) {
     int64_t m0 = part_begin(m, blocks.row_blocks, i);

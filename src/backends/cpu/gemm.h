@@ -8,7 +8,7 @@
 // nothing is widened as a whole.
 //
 // What is guaranteed: each element is the sum over k of fused products in ascending order, within
-// equal blocks of at most kGemmDepth terms whose sums are then added in order, and is rounded once.
+// blocks of at most kGemmDepth terms whose sums are then added in order, and is rounded once.
 // It depends on the operands' values and K only: not on M, N, the layouts, or the number of
 // threads.
 #pragma once
@@ -36,6 +36,10 @@ struct GemmOperand {
   void (*fill)(const void* context, int64_t first, int count, int width, int64_t k0, int64_t kc,
                void* panel) = nullptr;
   const void* context = nullptr;
+
+  const std::byte* vector(int64_t i) const {
+    return data + (chosen ? chosen[i] : i) * vector_stride * size_of(dtype);
+  }
 };
 
 // Rows of dense elements.
@@ -44,6 +48,24 @@ struct GemmOutput {
   Dtype dtype = Dtype::F32;
   int64_t row_stride = 0;
   const int64_t* chosen = nullptr;  // if given, row i goes to row chosen[i]
+
+  std::byte* at(int64_t row, int64_t column) const {
+    return data + ((chosen ? chosen[row] : row) * row_stride + column) * size_of(dtype);
+  }
+  // Rounds one sum (a float or double) to its place.
+  template <class T>
+  void store(int64_t row, int64_t column, T value) const {
+    std::byte* to = at(row, column);
+    switch (dtype) {
+      case Dtype::F16:
+        *reinterpret_cast<float16_t*>(to) = float16_t(static_cast<float>(value));
+        break;
+      case Dtype::BF16:
+        *reinterpret_cast<bfloat16_t*>(to) = bfloat16_t(static_cast<float>(value));
+        break;
+      default: *reinterpret_cast<T*>(to) = value;
+    }
+  }
 };
 
 template <class T>
@@ -53,6 +75,8 @@ struct Gemm {
   GemmOutput out;
 
   size_t workspace() const;
+  // What this or any smaller m needs.
+  size_t largest_workspace() const;
   void run(std::span<std::byte> workspace) const;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "backends/cpu/batches.h"
 #include "backends/cpu/gemm.h"
 #include "base/thread_pool.h"
 #include "core/backend.h"
@@ -15,12 +16,6 @@ namespace {
 
 // Products from this many multiplications on share the threads among themselves.
 constexpr double kLargeProduct = 3e7;
-
-int64_t stride_of(const View& view, const Shape& out, size_t axis) {
-  size_t lead = out.size() - view.shape.size();
-  if (axis < lead || view.shape[axis - lead] == 1) return 0;
-  return view.strides[axis - lead];
-}
 
 GemmOperand operand(const View& view, bool left) {
   size_t rank = view.shape.size();
@@ -34,44 +29,26 @@ GemmOperand operand(const View& view, bool left) {
 // The products of a call: `first`, and how far the others' operands lie from its own.
 template <class T>
 struct Products {
-  explicit Products(const KernelCall& call) {
-    const View &a = call.inputs[0], &b = call.inputs[1];
+  explicit Products(const KernelCall& call) : batches(call.inputs, call.outputs[0].shape) {
     const Shape& out = call.outputs[0].shape;
     size_t rank = out.size();
     first = {.m = out[rank - 2],
              .n = out[rank - 1],
-             .k = a.shape.back(),
-             .left = operand(a, true),
-             .right = operand(b, false),
+             .k = call.inputs[0].shape.back(),
+             .left = operand(call.inputs[0], true),
+             .right = operand(call.inputs[1], false),
              .out = {.data = call.outputs[0].data,
                      .dtype = call.outputs[0].dtype,
                      .row_stride = out[rank - 1]}};
-    for (size_t axis = rank - 2; axis-- > 0;) {
-      int64_t extent = out[axis], left = stride_of(a, out, axis), right = stride_of(b, out, axis);
-      if (extent == 1) continue;
-      // A batch that shares the right operand and continues the left one's rows is more rows.
-      if (first.m == 1 && extents.empty() && right == 0) first.left.vector_stride = left;
-      if (extents.empty() && right == 0 && left == first.m * first.left.vector_stride) {
-        first.m *= extent;
-        continue;
-      }
-      extents.push_back(extent);
-      left_strides.push_back(left);
-      right_strides.push_back(right);
-      count *= extent;
-    }
-    if (out[rank - 2] == 0) first.m = 0;
+    batches.join_rows(first.m, first.left.vector_stride);
+    count = batches.count();
   }
 
   Gemm<T> at(int64_t index) const {
     Gemm<T> product = first;
+    product.left.data += batches.offset(0, index) * size_of(first.left.dtype);
+    product.right.data += batches.offset(1, index) * size_of(first.right.dtype);
     product.out.data += index * first.m * first.n * size_of(first.out.dtype);
-    for (size_t i = 0; i < extents.size(); ++i) {
-      int64_t place = index % extents[i];
-      index /= extents[i];
-      product.left.data += place * left_strides[i] * size_of(first.left.dtype);
-      product.right.data += place * right_strides[i] * size_of(first.right.dtype);
-    }
     return product;
   }
 
@@ -86,9 +63,9 @@ struct Products {
   }
   size_t slot_bytes() const { return (first.workspace() + 63) / 64 * 64; }
 
+  Batches batches;
   Gemm<T> first;
-  int64_t count = 1;
-  Dims extents, left_strides, right_strides;  // of the batch axes, innermost first
+  int64_t count;
 };
 
 template <class T>

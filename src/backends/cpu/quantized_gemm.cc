@@ -1,0 +1,170 @@
+#include <algorithm>
+#include <type_traits>
+
+#include "backends/cpu/dots.h"
+#include "backends/cpu/quantized.h"
+#include "backends/cpu/quantized_dots.h"
+#include "backends/cpu/scratch.h"
+#include "base/thread_pool.h"
+
+namespace mica::cpu {
+
+namespace {
+
+// Elements that are unpacked at a time on their way into a panel.
+constexpr int64_t kUnpackDepth = 128;
+
+// Panels of the matrix product (GemmOperand::fill): columns of the product are the matrix' rows, …
+template <class T>
+void fill_from_rows(const void* context, int64_t first, int count, int width, int64_t k0,
+                    int64_t kc, void* panel) {
+  const auto& matrix = *static_cast<const QuantizedMatrix*>(context);
+  alignas(64) T unpacked[kMaxPanelWidth * kUnpackDepth];
+  const std::byte* vectors[kMaxPanelWidth];
+  for (int i = 0; i < count; ++i)
+    vectors[i] = reinterpret_cast<const std::byte*>(unpacked + i * kUnpackDepth);
+  for (int64_t k = 0; k < kc; k += kUnpackDepth) {
+    int64_t depth = std::min(kUnpackDepth, kc - k);
+    for (int i = 0; i < count; ++i)
+      unpack_row(matrix, first + i, k0 + k, depth, unpacked + i * kUnpackDepth);
+    gemm_kernels<T>().pack({vectors, count, dtype_of<T>, 1, false}, width, 0, depth,
+                           static_cast<T*>(panel) + k * width);
+  }
+}
+
+// … or its columns.
+template <class T>
+void fill_from_columns(const void* context, int64_t first, int count, int width, int64_t k0,
+                       int64_t kc, void* panel) {
+  const auto& matrix = *static_cast<const QuantizedMatrix*>(context);
+  T* row = static_cast<T*>(panel);
+  for (int64_t k = 0; k < kc; ++k, row += width) {
+    unpack_row(matrix, k0 + k, first, count, row);
+    std::fill(row + count, row + width, T(0));
+  }
+}
+
+template <class T>
+Gemm<T> as_gemm(const QuantizedGemm<T>& q) {
+  return {.m = q.m,
+          .n = q.n,
+          .k = q.k,
+          .left = q.left,
+          .right = {.fill = q.transpose ? &fill_from_rows<T> : &fill_from_columns<T>,
+                    .context = &q.matrix},
+          .out = q.out};
+}
+
+template <class T>
+bool is_dots(const QuantizedGemm<T>& q) {
+  return std::is_same_v<T, float> && q.transpose && q.m <= kMaxDots;
+}
+
+int64_t padded(int64_t k) { return (k + 15) / 16 * 16; }
+
+// Memory of a product by dots: the rows as float, then made ready for integer dots.
+struct DotMemory {
+  DotMemory(const QuantizedGemm<float>& q, const QuantizedDots& dots)
+      : floats(padded(q.k)),
+        rows(static_cast<size_t>(q.m * floats) * sizeof(float)),
+        prepared(has_quantized_dots(q.matrix) ? static_cast<size_t>(q.m * dots.row_bytes) : 0) {}
+  int64_t floats;  // from row to row
+  size_t rows, prepared;
+};
+
+// `f(row, count)` computes `count` (at most kDotRows) outputs of all rows of x, from `row` on.
+template <class F>
+void for_each_rows(const QuantizedGemm<float>& q, F&& f) {
+  int64_t grain = std::max<int64_t>(1, 40000 / (q.k * q.m)) * kDotRows;
+  ThreadPool::shared().parallel_for(q.n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row += kDotRows)
+      f(row, static_cast<int>(std::min<int64_t>(kDotRows, end - row)));
+  });
+}
+
+void store_dots(const GemmOutput& out, int64_t row0, int rows, int64_t x0, int count,
+                const float* values) {
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < count; ++i) out.store(x0 + i, row0 + r, values[r * kDotVectors + i]);
+}
+
+void run_integer_dots(const QuantizedGemm<float>& q, const QuantizedDots& dots,
+                      const std::byte* prepared) {
+  for_each_rows(q, [&](int64_t row, int rows) {
+    float values[kDotRows * kDotVectors];
+    for (int64_t i = 0; i < q.m; i += kDotVectors) {
+      int count = static_cast<int>(std::min<int64_t>(kDotVectors, q.m - i));
+      dots.multiply(row, rows, prepared + i * dots.row_bytes, count, values);
+      store_dots(q.out, row, rows, i, count, values);
+    }
+  });
+}
+
+void run_float_dots(const QuantizedGemm<float>& q, const float* x, int64_t stride) {
+  for_each_rows(q, [&](int64_t row, int rows) {
+    float values[kDotRows * kDotVectors];
+    Scratch scratch(kDotRows * stride);
+    float* unpacked = scratch.take(kDotRows * stride);
+    const std::byte* pointers[kDotRows];
+    for (int r = 0; r < rows; ++r) {
+      unpack_row(q.matrix, row + r, 0, q.k, unpacked + r * stride);
+      pointers[r] = reinterpret_cast<const std::byte*>(unpacked + r * stride);
+    }
+    for (int64_t i = 0; i < q.m; i += kDotVectors) {
+      int count = static_cast<int>(std::min<int64_t>(kDotVectors, q.m - i));
+      dot_block({pointers, rows, Dtype::F32, x + i * stride, stride, count, q.k, values});
+      store_dots(q.out, row, rows, i, count, values);
+    }
+  });
+}
+
+void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
+  QuantizedDots dots(q.matrix, q.k);
+  DotMemory memory(q, dots);
+  float* x = reinterpret_cast<float*>(workspace.data());
+  widen_vectors(q.left, q.m, q.k, memory.floats, x);
+  std::byte* prepared = workspace.data() + memory.rows;
+  bool integers = memory.prepared > 0;
+  for (int64_t i = 0; integers && i < q.m; ++i)
+    integers = dots.prepare(x + i * memory.floats, prepared + i * dots.row_bytes);
+  if (integers)
+    run_integer_dots(q, dots, prepared);
+  else
+    run_float_dots(q, x, memory.floats);
+}
+
+}  // namespace
+
+template <class T>
+size_t QuantizedGemm<T>::workspace() const {
+  if (m == 0 || n == 0 || k == 0) return 0;
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_dots(*this)) {
+      DotMemory memory(*this, QuantizedDots(matrix, k));
+      return memory.rows + memory.prepared;
+    }
+  }
+  return as_gemm(*this).workspace();
+}
+
+template <class T>
+size_t QuantizedGemm<T>::largest_workspace() const {
+  QuantizedGemm<T> few = *this;
+  few.m = std::min(m, kMaxDots);
+  return std::max(few.workspace(), workspace());
+}
+
+template <class T>
+void QuantizedGemm<T>::run(std::span<std::byte> workspace) const {
+  if (m == 0 || n == 0) return;
+  MICA_ASSERT(workspace.size() >= this->workspace());
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_dots(*this) && k > 0) return run_dots(*this, workspace);
+  }
+  as_gemm(*this).run(workspace);
+}
+
+template struct QuantizedGemm<float>;
+template struct QuantizedGemm<double>;
+
+}  // namespace mica::cpu

@@ -1,0 +1,102 @@
+#include "ops/quantized.h"
+
+#include <algorithm>
+
+#include "backends/ref/ref.h"
+
+namespace mica::ref {
+
+namespace {
+
+// A quantized matrix, or several: element (…, row, column).
+struct Quantized {
+  const View &packed, &scales, &biases;
+  int group_size, bits;
+
+  int64_t rows() const { return packed.shape[packed.shape.size() - 2]; }
+  int64_t columns() const { return scales.shape.back() * group_size; }
+
+  // The index may have more axes; its last one counts elements, not words.
+  double integer(Dims index) const {
+    int64_t column = index.back();
+    index.back() = 0;
+    return ops::quantized_element(at<uint32_t>(packed) + offset(packed, index), column, bits);
+  }
+  double value(Dims index) const {
+    double q = integer(index);
+    index.back() /= group_size;
+    // One group stands for all elements of a row, so that offset() would take it for a broadcast.
+    int64_t scale = offset(scales, index), bias = offset(biases, index);
+    return load(scales, scale) * q + load(biases, bias);
+  }
+};
+
+void quantize(const KernelCall& call) {
+  const auto& p = call.as<ops::QuantizationParams>();
+  const View &w = call.inputs[0], &packed = call.outputs[0];
+  std::fill_n(at<uint32_t>(packed), packed.size(), 0u);
+  for_each(call.outputs[1].shape, [&](const Dims& group) {
+    int64_t first = offset(w, [&] {
+      Dims index = group;
+      index.back() *= p.group_size;
+      return index;
+    }());
+    auto element = [&](int i) { return static_cast<float>(load(w, first + i * w.strides.back())); };
+    float low = element(0), high = low;
+    for (int i = 1; i < p.group_size; ++i) {
+      low = std::min(low, element(i));
+      high = std::max(high, element(i));
+    }
+    ops::GroupScale scale(low, high, p.bits);
+    int64_t place = offset(call.outputs[1], group);
+    store(call.outputs[1], place, static_cast<double>(scale.scale));
+    store(call.outputs[2], place, static_cast<double>(scale.bias));
+    Dims start = group;
+    start.back() = 0;
+    uint32_t* row = at<uint32_t>(packed) + offset(packed, start);
+    for (int i = 0; i < p.group_size; ++i) {
+      int64_t bit = (group.back() * p.group_size + i) * p.bits;
+      uint64_t q = static_cast<uint64_t>(scale.quantize(element(i), p.bits)) << (bit % 32);
+      row[bit / 32] |= static_cast<uint32_t>(q);
+      if (q >> 32) row[bit / 32 + 1] |= static_cast<uint32_t>(q >> 32);
+    }
+  });
+}
+
+void dequantize(const KernelCall& call) {
+  const auto& p = call.as<ops::QuantizationParams>();
+  Quantized w{call.inputs[0], call.inputs[1], call.inputs[2], p.group_size, p.bits};
+  const View& out = call.outputs[0];
+  for_each(out.shape, [&](const Dims& place) { store(out, offset(out, place), w.value(place)); });
+}
+
+// One dot product in float64 per element of the result.
+void quantized_matmul(const KernelCall& call) {
+  const auto& p = call.as<ops::QuantizedMatmulParams>();
+  Quantized w{call.inputs[1], call.inputs[2], call.inputs[3], p.group_size, p.bits};
+  const View &x = call.inputs[0], &out = call.outputs[0];
+  int64_t depth = x.shape.back();
+  for_each(out.shape, [&](const Dims& place) {
+    Dims row = place, element = place;
+    int64_t column = place.back();
+    double sum = 0;
+    for (int64_t k = 0; k < depth; ++k) {
+      row.back() = k;
+      element[place.size() - 2] = p.transpose ? column : k;
+      element.back() = p.transpose ? k : column;
+      sum += load(x, offset(x, row)) * w.value(element);
+    }
+    store(out, offset(out, place), sum);
+  });
+}
+
+}  // namespace
+
+void quantized_kernels(KernelTable& registry) {
+  registry.add(ops::quantize_op, {.run = &quantize, .layouts = {Layout::Any}});
+  registry.add(ops::dequantize_op, {.run = &dequantize, .layouts = {Layout::Rows}});
+  registry.add(ops::quantized_matmul_op,
+               {.run = &quantized_matmul, .layouts = {Layout::Any, Layout::Rows}});
+}
+
+}  // namespace mica::ref

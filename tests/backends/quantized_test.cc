@@ -1,0 +1,194 @@
+// Quantized products of the CPU, called directly: every format and path against sums in float64.
+#include "backends/cpu/quantized.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "backends/cpu/quantized_dots.h"
+#include "base/thread_pool.h"
+#include "ops/quantized.h"
+
+namespace mica::cpu {
+namespace {
+
+// A random matrix, its packed words at an address that is a multiple of four only.
+struct Quantized {
+  Quantized(int64_t rows, int64_t columns, int group_size, int bits, Dtype dtype, uint32_t seed)
+      : rows(rows), columns(columns) {
+    std::mt19937 random(seed);
+    int64_t row_words = columns * bits / 32, groups = columns / group_size;
+    words.resize(static_cast<size_t>(rows * row_words + 1));
+    for (uint32_t& word : words) word = random();
+    std::uniform_real_distribution<float> uniform(0.5f, 1.5f);
+    for (auto* bytes : {&scales, &biases}) {
+      bytes->resize(static_cast<size_t>(rows * groups * size_of(dtype)));
+      for (int64_t i = 0; i < rows * groups; ++i)
+        dispatch_floating(dtype, "test", [&](auto tag) {
+          using T = typename decltype(tag)::type;
+          float value =
+              bytes == &scales ? uniform(random) : -uniform(random) * float(1 << (bits - 1));
+          reinterpret_cast<T*>(bytes->data())[i] = T(value / float(1 << bits));
+        });
+    }
+    view = {.packed = words.data() + 1,
+            .packed_stride = row_words,
+            .scales = scales.data(),
+            .biases = biases.data(),
+            .scales_stride = groups,
+            .biases_stride = groups,
+            .scales_dtype = dtype,
+            .biases_dtype = dtype,
+            .group_size = group_size,
+            .bits = bits};
+  }
+  double parameter(const std::vector<std::byte>& bytes, int64_t row, int64_t column) const {
+    return dispatch_floating(view.scales_dtype, "test", [&](auto tag) {
+      return static_cast<double>(reinterpret_cast<const typename decltype(tag)::type*>(
+          bytes.data())[row * view.scales_stride + column / view.group_size]);
+    });
+  }
+  double at(int64_t row, int64_t column) const {
+    double q = ops::quantized_element(view.packed_row(row), column, view.bits);
+    return parameter(scales, row, column) * q + parameter(biases, row, column);
+  }
+
+  int64_t rows, columns;
+  std::vector<uint32_t> words;
+  std::vector<std::byte> scales, biases;
+  QuantizedMatrix view;
+};
+
+std::vector<float> random_rows(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+std::vector<float> product(const Quantized& w, const std::vector<float>& x, bool transpose) {
+  int64_t k = transpose ? w.columns : w.rows, n = transpose ? w.rows : w.columns;
+  int64_t m = static_cast<int64_t>(x.size()) / k;
+  std::vector<float> out(static_cast<size_t>(m * n), NAN);
+  QuantizedGemm<float> gemm{
+      .m = m,
+      .n = n,
+      .k = k,
+      .left = {.data = reinterpret_cast<const std::byte*>(x.data()),
+               .dtype = Dtype::F32,
+               .vector_stride = k},
+      .matrix = w.view,
+      .transpose = transpose,
+      .out = {
+          .data = reinterpret_cast<std::byte*>(out.data()), .dtype = Dtype::F32, .row_stride = n}};
+  std::vector<std::byte> memory(gemm.workspace() + 64);
+  auto address = reinterpret_cast<uintptr_t>(memory.data());
+  gemm.run({memory.data() + (64 - address % 64) % 64, gemm.workspace()});
+  return out;
+}
+
+void expect_product(const Quantized& w, int64_t m, bool transpose) {
+  int64_t k = transpose ? w.columns : w.rows, n = transpose ? w.rows : w.columns;
+  std::vector<float> x = random_rows(m * k, 17), out = product(w, x, transpose);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0, magnitude = 0;
+      for (int64_t e = 0; e < k; ++e) {
+        double element = transpose ? w.at(j, e) : w.at(e, j);
+        double term = element * static_cast<double>(x[static_cast<size_t>(i * k + e)]);
+        sum += term;
+        // What a sum of scale * q * x and bias * x apart may lose.
+        magnitude +=
+            std::fabs(term) + std::fabs(static_cast<double>(x[static_cast<size_t>(i * k + e)]));
+      }
+      ASSERT_NEAR(out[static_cast<size_t>(i * n + j)], sum, 4e-7 * magnitude)
+          << "element " << i << ", " << j;
+    }
+}
+
+class QuantizedTest : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override { disable_quantized_dots(!GetParam()); }
+  void TearDown() override { disable_quantized_dots(false); }
+};
+
+TEST_P(QuantizedTest, EveryFormat) {
+  for (int bits : {2, 3, 4, 5, 6, 8})
+    for (int group : {16, 32, 64, 128})
+      for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
+        SCOPED_TRACE(std::to_string(bits) + " bits, group " + std::to_string(group) + ", " +
+                     dtype_name(dtype));
+        Quantized w(19, 384, group, bits, dtype, static_cast<uint32_t>(bits * group));
+        for (int64_t m : {1, 2, 3, 7, 20}) expect_product(w, m, true);
+        Quantized turned(45, 256, group, bits, dtype, static_cast<uint32_t>(bits * group));
+        for (int64_t m : {1, 3, 20}) expect_product(turned, m, false);
+      }
+}
+
+TEST_P(QuantizedTest, RowsThatDoNotFillVectors) {
+  for (int bits : {4, 8})
+    for (int group : {32, 64, 128})
+      for (int64_t groups : {1, 2, 3, 5, 15, 16, 17, 33})
+        for (int64_t rows : {1, 2, 3, 4, 5, 6, 7}) {
+          Quantized w(rows, groups * group, group, bits, Dtype::BF16, 3);
+          for (int64_t m : {1, 2, 4, 5}) expect_product(w, m, true);
+        }
+}
+
+TEST_P(QuantizedTest, LongRows) {
+  Quantized w(37, 11008, 64, 4, Dtype::F16, 5);
+  for (int64_t m : {1, 16, 17, 40}) expect_product(w, m, true);
+  Quantized turned(2100, 64, 64, 4, Dtype::F16, 5);
+  for (int64_t m : {1, 40}) expect_product(turned, m, false);
+}
+
+TEST_P(QuantizedTest, LargeAndTinyValuesOfX) {
+  Quantized w(8, 256, 64, 4, Dtype::F32, 5);
+  for (float factor : {1e-42f, 1e-32f, 1e-20f, 1e20f, 1e34f}) {
+    std::vector<float> x = random_rows(256, 3);
+    for (size_t i = 0; i < x.size(); ++i) x[i] *= i < 64 ? factor : i < 128 ? 0 : 1e-3f * factor;
+    std::vector<float> out = product(w, x, true);
+    for (int64_t row = 0; row < 8; ++row) {
+      double sum = 0, magnitude = 0;
+      for (int64_t e = 0; e < 256; ++e) {
+        double value = x[static_cast<size_t>(e)];
+        sum += value * w.at(row, e);
+        magnitude += 2 * std::fabs(value);
+      }
+      EXPECT_NEAR(out[static_cast<size_t>(row)], sum, 4e-7 * magnitude + 1e-44);
+    }
+  }
+}
+
+TEST_P(QuantizedTest, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
+  ThreadPool& pool = ThreadPool::shared();
+  int before = pool.threads();
+  for (int bits : {3, 4, 8}) {
+    Quantized w(301, 512, 64, bits, Dtype::BF16, 6);
+    std::vector<float> x = random_rows(40 * 512, 9);
+    auto rows = [&](int64_t m) { return std::vector<float>(x.begin(), x.begin() + m * 512); };
+    pool.set_threads(1);
+    std::vector<float> sixteen = product(w, rows(16), true), forty = product(w, rows(40), true);
+    for (int threads : {2, 3}) {
+      pool.set_threads(threads);
+      EXPECT_EQ(product(w, rows(16), true), sixteen);
+      EXPECT_EQ(product(w, rows(40), true), forty);
+    }
+    for (int64_t m : {1, 2, 3, 4, 7}) {
+      std::vector<float> some = product(w, rows(m), true);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), sixteen.begin())) << m << " rows";
+    }
+  }
+  pool.set_threads(before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, QuantizedTest, ::testing::Values(true, false),
+                         [](const auto& info) { return info.param ? "integers" : "floats"; });
+
+}  // namespace
+}  // namespace mica::cpu
