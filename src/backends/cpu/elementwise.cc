@@ -8,6 +8,7 @@
 
 #include <hwy/highway.h>
 
+#include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/tile.h"
 #include "backends/cpu/vector_math-inl.h"
 #include "ops/elementwise.h"
@@ -18,7 +19,8 @@
 namespace mica::cpu {
 struct VectorRow {
   const Op* op;
-  TileFunction function;
+  LinkFunction link;
+  LinkFunction reversed;  // of operations with two arguments
 };
 }  // namespace mica::cpu
 #endif
@@ -27,71 +29,159 @@ HWY_BEFORE_NAMESPACE();
 namespace mica::cpu::HWY_NAMESPACE {
 
 const hn::CappedTag<float, kTilePad> f32;
-const hn::CappedTag<double, kTilePad / 2> f64;
 const hn::Rebind<int32_t, decltype(f32)> i32;
-const hn::Rebind<float, decltype(f64)> f32_of_f64;
 const hn::Rebind<uint8_t, decltype(f32)> u8;
-
+const hn::CappedTag<double, kTilePad / 2> f64;
 using Float = hn::Vec<decltype(f32)>;
 using Double = hn::Vec<decltype(f64)>;
 
-const float* at(const void* tile, int64_t i) { return static_cast<const float*>(tile) + i; }
+// A block is kVectors vectors, passed from link to link in registers.
+constexpr int64_t kVectors = 4;
+using Block = void (*)(const Link*, int64_t, void*, Float, Float, Float, Float);
+#define MICA_BLOCK const Link *link, int64_t i, void *out, Float a, Float b, Float c, Float d
+#define MICA_NEXT(a, b, c, d) reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d)
 
-// Drivers: F is a function object of one or two vectors.
+int64_t lanes() { return static_cast<int64_t>(hn::Lanes(f32)); }
+template <class T>
+HWY_INLINE Float element(const void* tile, int64_t i, int64_t vector) {
+  return load(f32, static_cast<const T*>(tile) + i + vector * lanes());
+}
+HWY_INLINE Float operand(const void* tile, int64_t i, int64_t vector) {
+  return element<float>(tile, i, vector);
+}
 
-template <class F>
-void unary(void* out, const void* a, const void*, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f32)))
-    hn::StoreU(F()(hn::LoadU(f32, at(a, i))), f32, static_cast<float*>(out) + i);
+// Links. F is a function object of one or two vectors.
+
+template <class T>
+void start(const Link* link, int64_t i, void* out) {
+  MICA_NEXT(element<T>(link->p, i, 0), element<T>(link->p, i, 1), element<T>(link->p, i, 2),
+            element<T>(link->p, i, 3));
 }
 template <class F>
-void binary(void* out, const void* a, const void* b, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f32)))
-    hn::StoreU(F()(hn::LoadU(f32, at(a, i)), hn::LoadU(f32, at(b, i))), f32,
-               static_cast<float*>(out) + i);
+void unary(MICA_BLOCK) {
+  MICA_NEXT(F()(a), F()(b), F()(c), F()(d));
 }
+template <class F>
+void binary(MICA_BLOCK) {
+  MICA_NEXT(F()(a, operand(link->p, i, 0)), F()(b, operand(link->p, i, 1)),
+            F()(c, operand(link->p, i, 2)), F()(d, operand(link->p, i, 3)));
+}
+template <class F>
+void binary_reversed(MICA_BLOCK) {
+  MICA_NEXT(F()(operand(link->p, i, 0), a), F()(operand(link->p, i, 1), b),
+            F()(operand(link->p, i, 2), c), F()(operand(link->p, i, 3), d));
+}
+template <bool reversed>
+HWY_INLINE Float choose(const Link* link, int64_t i, int64_t k, Float x) {
+  auto bytes = hn::LoadU(u8, static_cast<const uint8_t*>(link->p) + i + k * lanes());
+  auto mask = hn::RebindMask(f32, hn::Gt(hn::PromoteTo(i32, bytes), hn::Zero(i32)));
+  Float other = operand(link->q, i, k);
+  return reversed ? hn::IfThenElse(mask, other, x) : hn::IfThenElse(mask, x, other);
+}
+template <bool reversed>
+void select(MICA_BLOCK) {
+  MICA_NEXT(choose<reversed>(link, i, 0, a), choose<reversed>(link, i, 1, b),
+            choose<reversed>(link, i, 2, c), choose<reversed>(link, i, 3, d));
+}
+template <class Half>
+struct round_code {
+  HWY_INLINE Float operator()(Float x) const { return rounded_to(f32, x, TypeTag<Half>()); }
+};
 
-// Results are masks, stored as bytes.
+// Ends.
+
+template <class T>
+void end([[maybe_unused]] MICA_BLOCK) {
+  T* to = static_cast<T*>(out) + i;
+  store(f32, a, to);
+  store(f32, b, to + lanes());
+  store(f32, c, to + 2 * lanes());
+  store(f32, d, to + 3 * lanes());
+}
+template <class T>
+void end_stream([[maybe_unused]] MICA_BLOCK) {
+  alignas(64) T block[kChainPad];
+  end<T>(link, 0, block, a, b, c, d);
+  const hn::CappedTag<uint8_t, 64> bytes;
+  auto* from = reinterpret_cast<const uint8_t*>(block);
+  auto* to = reinterpret_cast<uint8_t*>(static_cast<T*>(out) + i);
+  const size_t size = static_cast<size_t>(kVectors * lanes()) * sizeof(T);
+  for (size_t k = 0; k < size; k += hn::Lanes(bytes))
+    hn::Stream(hn::Load(bytes, from + k), bytes, to + k);
+}
+template <>
+void end_stream<float>([[maybe_unused]] MICA_BLOCK) {
+  float* to = static_cast<float*>(out) + i;
+  hn::Stream(a, f32, to);
+  hn::Stream(b, f32, to + lanes());
+  hn::Stream(c, f32, to + 2 * lanes());
+  hn::Stream(d, f32, to + 3 * lanes());
+}
 template <class M>
 HWY_INLINE void store_mask(M mask, void* out, int64_t i) {
   auto ones = hn::IfThenElseZero(hn::RebindMask(i32, mask), hn::Set(i32, 1));
   hn::StoreU(hn::DemoteTo(u8, ones), u8, static_cast<uint8_t*>(out) + i);
 }
 template <class F>
-void unary_test(void* out, const void* a, const void*, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f32)))
-    store_mask(F()(hn::LoadU(f32, at(a, i))), out, i);
+void test([[maybe_unused]] MICA_BLOCK) {
+  store_mask(F()(a), out, i);
+  store_mask(F()(b), out, i + lanes());
+  store_mask(F()(c), out, i + 2 * lanes());
+  store_mask(F()(d), out, i + 3 * lanes());
 }
 template <class F>
-void binary_test(void* out, const void* a, const void* b, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f32)))
-    store_mask(F()(hn::LoadU(f32, at(a, i)), hn::LoadU(f32, at(b, i))), out, i);
+void comparison(MICA_BLOCK) {
+  store_mask(F()(a, operand(link->p, i, 0)), out, i);
+  store_mask(F()(b, operand(link->p, i, 1)), out, i + lanes());
+  store_mask(F()(c, operand(link->p, i, 2)), out, i + 2 * lanes());
+  store_mask(F()(d, operand(link->p, i, 3)), out, i + 3 * lanes());
+}
+template <class F>
+void comparison_reversed(MICA_BLOCK) {
+  store_mask(F()(operand(link->p, i, 0), a), out, i);
+  store_mask(F()(operand(link->p, i, 1), b), out, i + lanes());
+  store_mask(F()(operand(link->p, i, 2), c), out, i + 2 * lanes());
+  store_mask(F()(operand(link->p, i, 3), d), out, i + 3 * lanes());
 }
 
-// In double.
-HWY_INLINE Double load_wide(const void* tile, int64_t i) {
-  return hn::PromoteTo(f64, hn::LoadU(f32_of_f64, at(tile, i)));
-}
-HWY_INLINE void store_wide(Double v, void* out, int64_t i) {
-  hn::StoreU(hn::DemoteTo(f32_of_f64, v), f32_of_f64, static_cast<float*>(out) + i);
-}
+// A function of doubles on floats.
 template <class F>
-void unary_wide(void* out, const void* a, const void*, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f64)))
-    store_wide(F()(load_wide(a, i)), out, i);
-}
-template <class F>
-void binary_wide(void* out, const void* a, const void* b, const void*, int64_t n) {
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(f64)))
-    store_wide(F()(load_wide(a, i), load_wide(b, i)), out, i);
-}
+struct wide {
+#if HWY_TARGET == HWY_SCALAR
+  HWY_INLINE Float operator()(Float x) const {
+    return hn::DemoteTo(f32, F()(hn::PromoteTo(f64, x)));
+  }
+  HWY_INLINE Float operator()(Float x, Float y) const {
+    return hn::DemoteTo(f32, F()(hn::PromoteTo(f64, x), hn::PromoteTo(f64, y)));
+  }
+#else
+  using Half = hn::Half<decltype(f32)>;
+  static HWY_INLINE Double lower(Float x) { return hn::PromoteTo(f64, hn::LowerHalf(Half(), x)); }
+  static HWY_INLINE Double upper(Float x) { return hn::PromoteTo(f64, hn::UpperHalf(Half(), x)); }
+  static HWY_INLINE Float join(Double low, Double high) {
+    return hn::Combine(f32, hn::DemoteTo(Half(), high), hn::DemoteTo(Half(), low));
+  }
+  HWY_NOINLINE Float operator()(Float x) const { return join(F()(lower(x)), F()(upper(x))); }
+  HWY_NOINLINE Float operator()(Float x, Float y) const {
+    return join(F()(lower(x), lower(y)), F()(upper(x), upper(y)));
+  }
+#endif
+};
 
-// float32: NaN wins, as in NumPy and MLX.
+// float32: NaN wins, as in NumPy and MLX. On x86 the vector instruction gives y if either is NaN.
 HWY_INLINE Float larger(Float x, Float y) {
-  return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Gt(x, y)), x, y);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Max(x, y));
+#else
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
+#endif
 }
 HWY_INLINE Float smaller(Float x, Float y) {
-  return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Lt(x, y)), x, y);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Min(x, y));
+#else
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+#endif
 }
 HWY_INLINE Float sign_of(Float x) {
   Float zero = hn::Zero(f32);
@@ -216,34 +306,59 @@ MICA_WIDE_1(arctanh, odd_of(x, arctanh_of(within(hn::Abs(x), 0, 1))))
 MICA_WIDE_1(erfinv, erfinv_wide(f64, x))
 
 std::span<const VectorRow> vector_rows() {
-#define MICA_ROW(driver, name) {&ops::name##_op, &driver<name##_code>},
-  static constexpr VectorRow rows[] = {
-      MICA_ROW(unary, abs) MICA_ROW(unary, negative) MICA_ROW(unary, sign) MICA_ROW(
-          unary, square) MICA_ROW(unary, sqrt) MICA_ROW(unary, rsqrt) MICA_ROW(unary, reciprocal)
-          MICA_ROW(binary, add) MICA_ROW(binary, subtract) MICA_ROW(binary, multiply) MICA_ROW(
-              binary, divide) MICA_ROW(binary, floor_divide) MICA_ROW(binary, maximum)
-              MICA_ROW(binary, minimum) MICA_ROW(unary, exp) MICA_ROW(unary, log) MICA_ROW(
-                  unary, sigmoid) MICA_ROW(unary, erf) MICA_ROW(unary, floor) MICA_ROW(unary, ceil)
-                  MICA_ROW(unary, rint) MICA_ROW(unary_test, isnan) MICA_ROW(unary_test, isinf)
-                      MICA_ROW(unary_test, isfinite) MICA_ROW(binary_test, equal) MICA_ROW(
-                          binary_test, not_equal) MICA_ROW(binary_test, less)
-                          MICA_ROW(binary_test, less_equal) MICA_ROW(binary_test, greater) MICA_ROW(
-                              binary_test, greater_equal) MICA_ROW(binary_wide, remainder)
-                              MICA_ROW(binary_wide, power) MICA_ROW(unary_wide, expm1)
-                                  MICA_ROW(unary_wide, log2) MICA_ROW(unary_wide, log10) MICA_ROW(
-                                      unary_wide, log1p) MICA_ROW(binary_wide, logaddexp)
-                                      MICA_ROW(unary_wide, sin) MICA_ROW(unary_wide, cos) MICA_ROW(
-                                          unary_wide, tan) MICA_ROW(unary_wide, arcsin)
-                                          MICA_ROW(unary_wide, arccos) MICA_ROW(unary_wide, arctan)
-                                              MICA_ROW(binary_wide, arctan2) MICA_ROW(
-                                                  unary_wide, sinh) MICA_ROW(unary_wide, cosh)
-                                                  MICA_ROW(unary_wide, tanh)
-                                                      MICA_ROW(unary_wide, arcsinh)
-                                                          MICA_ROW(unary_wide, arccosh)
-                                                              MICA_ROW(unary_wide, arctanh)
-                                                                  MICA_ROW(unary_wide, erfinv)};
+#define MICA_ERASED(...) reinterpret_cast<LinkFunction>(&__VA_ARGS__)
+#define MICA_1(name) {&ops::name##_op, MICA_ERASED(unary<name##_code>), nullptr},
+#define MICA_2(name) \
+  {&ops::name##_op, MICA_ERASED(binary<name##_code>), MICA_ERASED(binary_reversed<name##_code>)},
+#define MICA_WIDE(name) {&ops::name##_op, MICA_ERASED(unary<wide<name##_code>>), nullptr},
+#define MICA_WIDE2(name)                                    \
+  {&ops::name##_op, MICA_ERASED(binary<wide<name##_code>>), \
+   MICA_ERASED(binary_reversed<wide<name##_code>>)},
+#define MICA_TEST(name) {&ops::name##_op, MICA_ERASED(test<name##_code>), nullptr},
+#define MICA_COMPARISON(name)                             \
+  {&ops::name##_op, MICA_ERASED(comparison<name##_code>), \
+   MICA_ERASED(comparison_reversed<name##_code>)},
+  static const VectorRow rows[] = {
+      MICA_1(abs) MICA_1(negative) MICA_1(sign) MICA_1(square) MICA_1(sqrt) MICA_1(rsqrt)
+          MICA_1(reciprocal) MICA_2(add) MICA_2(subtract) MICA_2(multiply) MICA_2(divide) MICA_2(
+              floor_divide) MICA_2(maximum) MICA_2(minimum) MICA_1(exp) MICA_1(log) MICA_1(sigmoid)
+              MICA_1(erf) MICA_1(floor) MICA_1(ceil) MICA_1(rint) MICA_TEST(isnan) MICA_TEST(isinf)
+                  MICA_TEST(isfinite) MICA_COMPARISON(equal) MICA_COMPARISON(not_equal)
+                      MICA_COMPARISON(less) MICA_COMPARISON(less_equal) MICA_COMPARISON(greater)
+                          MICA_COMPARISON(greater_equal) MICA_WIDE2(remainder) MICA_WIDE2(power)
+                              MICA_WIDE(expm1) MICA_WIDE(log2) MICA_WIDE(log10) MICA_WIDE(log1p)
+                                  MICA_WIDE2(logaddexp) MICA_WIDE(sin) MICA_WIDE(cos) MICA_WIDE(tan)
+                                      MICA_WIDE(arcsin) MICA_WIDE(arccos) MICA_WIDE(arctan)
+                                          MICA_WIDE2(arctan2) MICA_WIDE(sinh) MICA_WIDE(cosh)
+                                              MICA_WIDE(tanh) MICA_WIDE(arcsinh) MICA_WIDE(arccosh)
+                                                  MICA_WIDE(arctanh) MICA_WIDE(erfinv)};
   return rows;
 }
+
+LinkFunction start_of(Dtype stored) {
+  switch (stored) {
+    case Dtype::F16: return MICA_ERASED(start<float16_t>);
+    case Dtype::BF16: return MICA_ERASED(start<bfloat16_t>);
+    default: return MICA_ERASED(start<float>);
+  }
+}
+LinkFunction select_of(bool reversed) {
+  return reversed ? MICA_ERASED(select<true>) : MICA_ERASED(select<false>);
+}
+LinkFunction round_of(Dtype half) {
+  return half == Dtype::F16 ? MICA_ERASED(unary<round_code<float16_t>>)
+                            : MICA_ERASED(unary<round_code<bfloat16_t>>);
+}
+LinkFunction end_of(Dtype stored, bool stream) {
+  switch (stored) {
+    case Dtype::F16:
+      return stream ? MICA_ERASED(end_stream<float16_t>) : MICA_ERASED(end<float16_t>);
+    case Dtype::BF16:
+      return stream ? MICA_ERASED(end_stream<bfloat16_t>) : MICA_ERASED(end<bfloat16_t>);
+    default: return stream ? MICA_ERASED(end_stream<float>) : MICA_ERASED(end<float>);
+  }
+}
+int64_t block_size() { return kVectors * lanes(); }
 
 }  // namespace mica::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -252,13 +367,32 @@ HWY_AFTER_NAMESPACE();
 namespace mica::cpu {
 
 HWY_EXPORT(vector_rows);
+HWY_EXPORT(start_of);
+HWY_EXPORT(select_of);
+HWY_EXPORT(round_of);
+HWY_EXPORT(end_of);
+HWY_EXPORT(block_size);
 
-TileFunction vector_function(const Op& op) {
+namespace {
+LinkFunction find(const Op& op, bool reversed) {
   for (const VectorRow& row : HWY_DYNAMIC_DISPATCH(vector_rows)()) {
-    if (row.op == &op) return row.function;
+    if (row.op == &op) return reversed ? row.reversed : row.link;
   }
   return nullptr;
 }
+}  // namespace
+
+LinkFunction chain_start(Dtype stored) { return HWY_DYNAMIC_DISPATCH(start_of)(stored); }
+LinkFunction chain_unary(const Op& op) { return find(op, false); }
+LinkFunction chain_binary(const Op& op, bool reversed) { return find(op, reversed); }
+LinkFunction chain_test(const Op& op) { return find(op, false); }
+LinkFunction chain_comparison(const Op& op, bool reversed) { return find(op, reversed); }
+LinkFunction chain_select(bool reversed) { return HWY_DYNAMIC_DISPATCH(select_of)(reversed); }
+LinkFunction chain_round(Dtype half) { return HWY_DYNAMIC_DISPATCH(round_of)(half); }
+LinkFunction chain_end(Dtype stored, bool stream) {
+  return HWY_DYNAMIC_DISPATCH(end_of)(stored, stream);
+}
+int64_t chain_block() { return HWY_DYNAMIC_DISPATCH(block_size)(); }
 
 }  // namespace mica::cpu
 #endif

@@ -194,10 +194,6 @@ void round_half(void* out, const void* a, const void*, const void*, int64_t n) {
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d)))
     store(d, rounded_to(d, load(d, x + i), TypeTag<Half>()), result + i);
 }
-TileFunction round_to(Dtype half) {
-  return half == Dtype::F16 ? &round_half<float16_t> : &round_half<bfloat16_t>;
-}
-
 TileFunction cast_between(Dtype from, Dtype to) {
   return dispatch(computed_as(from), [&](auto from_tag) {
     using From = typename decltype(from_tag)::type;
@@ -221,10 +217,9 @@ namespace mica::cpu {
 
 HWY_EXPORT(generic_rows);
 HWY_EXPORT(select_of_size);
-HWY_EXPORT(round_to);
 HWY_EXPORT(cast_between);
 
-TileFunction generic_function(const Op& op, Dtype dtype) {
+TileFunction table_function(const Op& op, Dtype dtype) {
   for (const GenericRow& row : HWY_DYNAMIC_DISPATCH(generic_rows)()) {
     if (row.op == &op) return row.by_dtype[static_cast<int>(dtype)];
   }
@@ -241,7 +236,6 @@ bool is_table_op(const Op& op) {
 TileFunction select_function(Dtype dtype) {
   return HWY_DYNAMIC_DISPATCH(select_of_size)(size_of(computed_as(dtype)));
 }
-TileFunction round_function(Dtype half) { return HWY_DYNAMIC_DISPATCH(round_to)(half); }
 
 TileFunction cast_function(Dtype from, Dtype to) {
   Dtype source = computed_as(from);
@@ -249,13 +243,6 @@ TileFunction cast_function(Dtype from, Dtype to) {
       !is_half(to) && (source == to || (!is_floating(source) && !is_floating(to) &&
                                         to != Dtype::Bool && size_of(source) == size_of(to)));
   return same_bits || from == to ? nullptr : HWY_DYNAMIC_DISPATCH(cast_between)(from, to);
-}
-
-TileFunction table_function(const Op& op, Dtype dtype) {
-  if (dtype == Dtype::F32) {
-    if (TileFunction function = vector_function(op)) return function;
-  }
-  return generic_function(op, dtype);
 }
 
 }  // namespace mica::cpu

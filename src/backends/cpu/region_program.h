@@ -6,13 +6,29 @@
 #include <vector>
 
 #include "backends/cpu/tile.h"
+#include "backends/cpu/tile_io.h"
 #include "core/backend.h"
 
 namespace mica::cpu {
 
+struct ChainLink {
+  LinkFunction run;
+  int16_t p = -1, q = -1;  // values, if it has operands
+};
+
 struct RegionStep {
-  TileFunction function;  // null: loads input `out`
-  int16_t out, a, b, c;   // values
+  enum class Kind : uint8_t {
+    Load,      // makes input `out` readable
+    Function,  // a tile function of the values a, b, c
+    Chain,     // `links` links from `first` on; the block ends in a tile of floats
+    Test,      // the same, but the last link writes bytes itself
+  };
+  Kind kind;
+  int16_t out;
+  int16_t a = 0, b = 0, c = 0;
+  TileFunction function = nullptr;
+  int32_t first = 0, links = 0;
+  int16_t store = -1;  // the only store of `out`, if there is one
 };
 
 struct RegionFill {
@@ -21,26 +37,62 @@ struct RegionFill {
   int32_t node;
 };
 
+struct RegionInput {
+  Dtype dtype;
+  bool raw;             // read as stored, by the start of a chain
+  int32_t last_use;     // the last step that reads it
+  int64_t bytes;        // of an element in memory
+  int64_t tile_bytes;   // of an element in a tile
+  WidenFunction widen;  // for half types, unless raw
+};
+
 struct RegionStore {
   int16_t value;
-  Dtype dtype;         // in memory
-  int32_t defined_at;  // step that computes or loads it; -1 for fills
-  int16_t output;      // of the call
+  Dtype dtype;            // in memory
+  int16_t output;         // of the call
+  int32_t defined_at;     // step that computes or loads it; -1 for fills
+  int64_t bytes;          // of an element in memory
+  NarrowFunction narrow;  // for half types
+  // How the chain that computes the value writes it to memory, if nothing else uses it; null
+  // otherwise.
+  LinkFunction end, end_stream;
+  bool direct;  // a step may write it to memory: as it is, to be read again
 };
+
+// Takes the region apart; throws TypeError for an operation on types that it does not take.
+class TileProgram;
+std::unique_ptr<TileProgram> make_program(const Region& region);
 
 class TileProgram final : public RegionProgram {
  public:
   std::vector<RegionStep> steps;
+  std::vector<ChainLink> links;
   std::vector<RegionFill> fills;
   std::vector<RegionStore> stores;  // inputs first: an output may take an input's memory
-  std::vector<Dtype> inputs;
-  std::vector<int32_t> last_use;     // by input: the last step that reads it
+  std::vector<RegionInput> inputs;
   std::vector<int16_t> register_of;  // by value; fills have none
   int registers = 0;
-  size_t tile_bytes = 0;             // of a register
+  size_t tile_bytes = 0;  // of a register
+  int64_t chain_block = 1;
+  LinkFunction end_in_tile = nullptr;
+  size_t longest_chain = 0;
   int16_t reduced = -1;              // value that the reduction takes
   Dtype reduced_dtype = Dtype::F32;  // as it is computed
   bool computes = false;             // has steps other than loads
+
+  template <class F>
+  void each_argument(const RegionStep& step, F&& f) const {
+    if (step.kind == RegionStep::Kind::Function) {
+      f(step.a);
+      f(step.b);
+      f(step.c);
+    }
+    for (int32_t l = step.first; l < step.first + step.links; ++l) {
+      const ChainLink& link = links[static_cast<size_t>(l)];
+      if (link.p >= 0) f(link.p);
+      if (link.q >= 0) f(link.q);
+    }
+  }
 };
 
 }  // namespace mica::cpu

@@ -69,50 +69,47 @@ void RegionBinding::bind(const RegionCall& call) {
   call_ = &call;
   program_ = static_cast<const TileProgram*>(call.program);
   total_ = elements(call.space);
-  inputs_.clear();
+  inputs_.resize(call.inputs.size());
+  for (size_t i = 0; i < inputs_.size(); ++i) bind_input(call.inputs[i], inputs_[i]);
   outputs_.clear();
-  for (const View& view : call.inputs) inputs_.push_back(bind_input(view));
   for (const RegionStore& store : program_->stores)
-    bind_output(store, call.outputs[static_cast<size_t>(store.output)]);
+    outputs_.push_back(bind_output(store, call.outputs[static_cast<size_t>(store.output)]));
 }
 
-BoundInput RegionBinding::bind_input(const View& view) const {
-  BoundInput input{InputKind::Dense, view.dtype, nullptr, view.data, 1, {}, {}};
-  if (is_half(view.dtype)) input.widen = widen_function(view.dtype);
-  if (view.contiguous()) return input;
-  if (one_element(view)) {
+void RegionBinding::bind_input(const View& view, BoundInput& input) const {
+  input.data = view.data;
+  if (view.contiguous()) {
+    input.kind = InputKind::Dense;
+  } else if (one_element(view)) {
     input.kind = InputKind::Uniform;
-    return input;
+  } else {
+    input.kind = InputKind::Strided;
+    input.shape = view.shape;
+    input.strides = view.strides;
+    merge_axes(input.shape, input.strides);
+    if (input.shape.size() == 2 && input.strides[0] == 0 && input.strides[1] == 1) {
+      input.kind = InputKind::Periodic;
+      input.period = input.shape[1];
+    }
   }
-  input.shape = view.shape;
-  input.strides = view.strides;
-  merge_axes(input.shape, input.strides);
-  input.kind = InputKind::Strided;
-  if (input.shape.size() == 2 && input.strides[0] == 0 && input.strides[1] == 1) {
-    input.kind = InputKind::Periodic;
-    input.period = input.shape[1];
-  }
-  return input;
 }
 
-void RegionBinding::bind_output(const RegionStore& store, const View& view) {
-  BoundOutput output{view.data,   size_of(store.dtype),  nullptr,
-                     store.value, store.defined_at >= 0, false};
-  if (is_half(store.dtype)) output.narrow = narrow_function(store.dtype);
-  bool shared = false;
+BoundOutput RegionBinding::bind_output(const RegionStore& store, const View& view) const {
+  bool shared = false, read_later = false;
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (inputs_[i].data != view.data) continue;
     shared = true;
-    // Written where it lies, the input must not be read again.
-    if (program_->last_use[i] > store.defined_at) output.direct = false;
+    read_later |= program_->inputs[i].last_use > store.defined_at;
   }
-  bool by_step =
-      store.defined_at >= 0 && program_->steps[static_cast<size_t>(store.defined_at)].function;
-  output.stream = !shared && total_ * output.element_bytes >= kStreamBytes &&
-                  reinterpret_cast<uintptr_t>(view.data) % kStreamAlign == 0;
-  output.direct &= by_step && !output.narrow && !output.stream;
-  for (const BoundOutput& other : outputs_) output.direct &= other.value != store.value;
-  outputs_.push_back(output);
+  bool stream = !shared && total_ * store.bytes >= kStreamBytes &&
+                reinterpret_cast<uintptr_t>(view.data) % kStreamAlign == 0;
+  // Written where it lies, an input must not be read again; what was streamed is not read again
+  // either.
+  bool direct = !read_later && (store.end || (store.direct && !stream));
+  LinkFunction end = stream && store.end ? store.end_stream
+                     : store.end         ? store.end
+                                         : program_->end_in_tile;
+  return {view.data, end, direct, stream};
 }
 
 int64_t RegionBinding::grain() const {
@@ -127,30 +124,32 @@ TileRunner::TileRunner(const RegionBinding& binding)
          values = program_.register_of.size();
   size_t registers = static_cast<size_t>(program_.registers);
   size_t staging = static_cast<size_t>(kTile) * sizeof(double);
-  size_t tiles = registers + 2 * inputs + program_.fills.size();
-  registers_ = arena.reserve(tiles * tile + staging + values * sizeof(void*) + 64);
+  size_t tiles = registers + 2 * inputs + program_.fills.size(), links = program_.longest_chain + 1;
+  registers_ =
+      arena.reserve(tiles * tile + staging + values * sizeof(void*) + links * sizeof(Link));
   blocks_ = registers_ + registers * tile;
   fills_ = blocks_ + 2 * inputs * tile;
   staging_ = fills_ + program_.fills.size() * tile;
   values_ = reinterpret_cast<void**>(staging_ + staging);
+  links_ = reinterpret_cast<Link*>(values_ + values);
   for (size_t v = 0; v < values; ++v) values_[v] = register_at(static_cast<int16_t>(v));
   set_constants();
 }
 
 void TileRunner::set_constants() {
-  int64_t count = padded(std::min(kTile, binding_.total_));
+  int64_t count = std::min(kTile, (binding_.total_ + kChainPad - 1) / kChainPad * kChainPad);
   for (size_t i = 0; i < binding_.inputs_.size(); ++i) {
     const BoundInput& input = binding_.inputs_[i];
+    const RegionInput& kind = program_.inputs[i];
     if (input.kind == InputKind::Uniform) {
       values_[i] = own_block(i);
-      splat(input.data, static_cast<size_t>(size_of(input.dtype)), count,
-            input.widen ? staging_ : own_block(i));
-      if (input.widen) input.widen(staging_, reinterpret_cast<float*>(own_block(i)), count);
+      splat(input.data, static_cast<size_t>(kind.bytes), count,
+            kind.widen ? staging_ : own_block(i));
+      if (kind.widen) kind.widen(staging_, reinterpret_cast<float*>(own_block(i)), count);
     } else if (input.kind == InputKind::Periodic && input.period < kTile) {
       int64_t needed = std::min(input.period + kTile, binding_.total_);
-      int64_t bytes = size_of(computed_as(input.dtype));
       for (int64_t at = 0; at < needed; at += kTile)
-        load_block(input, at, std::min(kTile, needed - at), own_block(i) + at * bytes);
+        load_block(i, at, std::min(kTile, needed - at), own_block(i) + at * kind.tile_bytes);
     }
   }
   for (size_t f = 0; f < program_.fills.size(); ++f) {
@@ -163,26 +162,48 @@ void TileRunner::set_constants() {
 }
 
 void TileRunner::run(int64_t start, int64_t count) {
-  bool whole = count % kTilePad == 0;
-  int64_t n = padded(count);
-  for (const BoundOutput& output : binding_.outputs_) {
+  bool whole = count % kChainPad == 0;
+  for (size_t o = 0; o < program_.stores.size(); ++o) {
+    const BoundOutput& output = binding_.outputs_[o];
+    const RegionStore& store = program_.stores[o];
     if (output.direct)
-      values_[output.value] =
-          whole ? output.data + start * output.element_bytes : register_at(output.value);
+      values_[store.value] = whole ? output.data + start * store.bytes : register_at(store.value);
   }
   for (const RegionStep& step : program_.steps) {
-    if (step.function)
-      step.function(values_[step.out], values_[step.a], values_[step.b], values_[step.c], n);
-    else
-      load(step.out, start, count);
+    switch (step.kind) {
+      case RegionStep::Kind::Load: load(step.out, start, count); break;
+      case RegionStep::Kind::Function:
+        step.function(values_[step.out], values_[step.a], values_[step.b], values_[step.c],
+                      padded(count));
+        break;
+      default: run_links(step, count, whole);
+    }
   }
-  for (const BoundOutput& output : binding_.outputs_) {
-    if (!output.direct || !whole) store(output, start, count);
+  for (size_t o = 0; o < program_.stores.size(); ++o) {
+    if (!binding_.outputs_[o].direct || !whole) store(o, start, count);
   }
 }
 
+void TileRunner::run_links(const RegionStep& step, int64_t count, bool whole) {
+  const ChainLink* link = program_.links.data() + step.first;
+  for (int32_t l = 0; l < step.links; ++l, ++link)
+    links_[l] = {link->run, link->p < 0 ? nullptr : values_[link->p],
+                 link->q < 0 ? nullptr : values_[link->q]};
+  if (step.kind == RegionStep::Kind::Chain) {
+    links_[step.links].run = program_.end_in_tile;
+    if (step.store >= 0 && whole && binding_.outputs_[static_cast<size_t>(step.store)].direct) {
+      const BoundOutput& output = binding_.outputs_[static_cast<size_t>(step.store)];
+      links_[step.links].run = output.end;
+      streamed_ |= output.stream;
+    }
+  }
+  run_chain(links_, count, program_.chain_block, values_[step.out]);
+}
+
 void TileRunner::load(int16_t value, int64_t start, int64_t count) {
-  const BoundInput& input = binding_.inputs_[static_cast<size_t>(value)];
+  auto i = static_cast<size_t>(value);
+  const BoundInput& input = binding_.inputs_[i];
+  const RegionInput& kind = program_.inputs[i];
   int64_t at = start;
   switch (input.kind) {
     case InputKind::Uniform: return;
@@ -190,48 +211,51 @@ void TileRunner::load(int16_t value, int64_t start, int64_t count) {
     case InputKind::Periodic:
       at = start % input.period;
       if (input.period < kTile) {
-        values_[value] =
-            own_block(static_cast<size_t>(value)) + at * size_of(computed_as(input.dtype));
+        values_[i] = own_block(i) + at * kind.tile_bytes;
         return;
       }
       if (at + count <= input.period) break;
       [[fallthrough]];
     case InputKind::Strided:
-      values_[value] = register_at(value);
-      load_block(input, start, count, values_[value]);
+      values_[i] = register_at(value);
+      load_block(i, start, count, values_[i]);
       return;
   }
   // `count` elements in a row.
-  const std::byte* from = input.data + at * size_of(input.dtype);
-  bool whole = count % kTilePad == 0;
-  if (!input.widen && (whole || !program_.computes)) {
-    values_[value] = const_cast<std::byte*>(from);
+  const std::byte* from = input.data + at * kind.bytes;
+  bool whole = count % kChainPad == 0;
+  if (!kind.widen && (whole || !program_.computes)) {
+    values_[i] = const_cast<std::byte*>(from);
     return;
   }
-  values_[value] = register_at(value);
+  values_[i] = register_at(value);
   if (!whole) {
-    std::byte* to = input.widen ? staging_ : register_at(value);
-    std::memcpy(to, from, static_cast<size_t>(count * size_of(input.dtype)));
+    std::byte* to = kind.widen ? staging_ : register_at(value);
+    std::memcpy(to, from, static_cast<size_t>(count * kind.bytes));
     from = staging_;
   }
-  if (input.widen) input.widen(from, static_cast<float*>(values_[value]), padded(count));
+  if (kind.widen) kind.widen(from, static_cast<float*>(values_[i]), padded(count));
 }
 
-void TileRunner::load_block(const BoundInput& input, int64_t start, int64_t count, void* to) {
-  auto bytes = static_cast<size_t>(size_of(input.dtype));
-  gather(input.data, bytes, input.shape, input.strides, start, count, input.widen ? staging_ : to);
-  if (input.widen) input.widen(staging_, static_cast<float*>(to), padded(count));
+void TileRunner::load_block(size_t i, int64_t start, int64_t count, void* to) {
+  const BoundInput& input = binding_.inputs_[i];
+  const RegionInput& kind = program_.inputs[i];
+  gather(input.data, static_cast<size_t>(kind.bytes), input.shape, input.strides, start, count,
+         kind.widen ? staging_ : to);
+  if (kind.widen) kind.widen(staging_, static_cast<float*>(to), padded(count));
 }
 
-void TileRunner::store(const BoundOutput& output, int64_t start, int64_t count) {
-  std::byte* to = output.data + start * output.element_bytes;
-  const void* from = values_[output.value];
-  auto bytes = static_cast<size_t>(count * output.element_bytes);
+void TileRunner::store(size_t o, int64_t start, int64_t count) {
+  const BoundOutput& output = binding_.outputs_[o];
+  const RegionStore& store = program_.stores[o];
+  std::byte* to = output.data + start * store.bytes;
+  const void* from = values_[store.value];
+  auto bytes = static_cast<size_t>(count * store.bytes);
   bool stream = output.stream && bytes % kStreamAlign == 0 &&
                 reinterpret_cast<uintptr_t>(to) % kStreamAlign == 0;
-  if (output.narrow) {
+  if (store.narrow) {
     bool in_place = !stream && count % kTilePad == 0;
-    output.narrow(static_cast<const float*>(from), in_place ? to : staging_, padded(count));
+    store.narrow(static_cast<const float*>(from), in_place ? to : staging_, padded(count));
     if (in_place) return;
     from = staging_;
   }

@@ -26,22 +26,18 @@ enum class InputKind : uint8_t {
 };
 
 struct BoundInput {
-  InputKind kind;
-  Dtype dtype;
-  WidenFunction widen;  // for half types
-  const std::byte* data;
-  int64_t period;  // of Periodic: elements
-  Shape shape;     // with merged axes
+  InputKind kind = InputKind::Dense;
+  const std::byte* data = nullptr;
+  int64_t period = 1;  // of Periodic: elements
+  Shape shape;         // of Periodic and Strided, with merged axes
   Strides strides;
 };
 
 struct BoundOutput {
   std::byte* data;
-  int64_t element_bytes;  // in memory
-  NarrowFunction narrow;  // for half types
-  int16_t value;
-  bool direct;  // the step that computes it may write there
-  bool stream;  // past the caches
+  LinkFunction end;  // of a chain that writes there
+  bool direct;       // the step that computes the value writes there
+  bool stream;       // past the caches
 };
 
 // What a call means for its program: shared by the threads that run it.
@@ -57,12 +53,13 @@ class RegionBinding {
 
  private:
   friend class TileRunner;
-  BoundInput bind_input(const View& view) const;
-  void bind_output(const RegionStore& store, const View& view);
+  void bind_input(const View& view, BoundInput& input) const;
+  BoundOutput bind_output(const RegionStore& store, const View& view) const;
 
   const TileProgram* program_ = nullptr;
   const RegionCall* call_ = nullptr;
   int64_t total_ = 0;
+
   std::vector<BoundInput> inputs_;
   std::vector<BoundOutput> outputs_;
 };
@@ -77,9 +74,11 @@ class TileRunner {
 
  private:
   void set_constants();
+  void run_links(const RegionStep& step, int64_t count, bool whole);
   void load(int16_t input, int64_t start, int64_t count);
-  void load_block(const BoundInput& input, int64_t start, int64_t count, void* to);
-  void store(const BoundOutput& output, int64_t start, int64_t count);
+  void load_block(size_t input, int64_t start, int64_t count, void* to);
+  void store(size_t store, int64_t start, int64_t count);
+
   std::byte* register_at(int16_t value) const {
     return registers_ + static_cast<size_t>(program_.register_of[static_cast<size_t>(value)]) *
                             program_.tile_bytes;
@@ -94,6 +93,7 @@ class TileRunner {
   std::byte* fills_;
   std::byte* staging_;  // one tile, of elements as they lie in memory
   void** values_;       // by value
+  Link* links_;         // of the chain that runs
   bool streamed_ = false;
 };
 

@@ -61,7 +61,10 @@ template <class D, class V = Vec<D>>
 HWY_INLINE V exp_float(D d, V x) {
   const hn::RebindToSigned<D> di;
   V bounded = clamp(d, x, -104, 89);
-  V n = hn::Round(hn::Mul(bounded, constant(d, 1.44269504088896341)));
+  // Added to 1.5 * 2^23, a float is rounded to an integer, which its bits then end in.
+  V magic = constant(d, 12582912);
+  V shifted = hn::MulAdd(bounded, constant(d, 1.44269504088896341), magic);
+  V n = hn::Sub(shifted, magic);
   V r = hn::NegMulAdd(n, constant(d, 0.693359375), bounded);
   r = hn::NegMulAdd(n, constant(d, -2.12194440e-4), r);
   // (e^r - 1 - r) / r^2, error 1.4e-9 for |r| <= ln 2 / 2.
@@ -70,7 +73,7 @@ HWY_INLINE V exp_float(D d, V x) {
                     0.041666464925285905, 0.16666666681623231, 0.50000000134658092});
   V y = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), constant(d, 1));
   // 2^n in two factors, so that subnormal results are rounded once.
-  auto power = hn::ConvertTo(di, n);
+  auto power = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, magic));
   auto half = hn::ShiftRight<1>(power);
   auto scale = [&](auto e) HWY_ATTR {
     return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
@@ -126,7 +129,9 @@ template <bool minus_one, class D, class V = Vec<D>>
 HWY_INLINE V exp_wide(D d, V x) {
   const hn::RebindToSigned<D> di;
   V bounded = clamp(d, x, -320, 320);
-  V n = hn::Round(hn::Mul(bounded, constant(d, 1.44269504088896341)));
+  V magic = constant(d, 6755399441055744);  // as in exp_float: 1.5 * 2^52
+  V shifted = hn::MulAdd(bounded, constant(d, 1.44269504088896341), magic);
+  V n = hn::Sub(shifted, magic);
   V r = hn::NegMulAdd(n, constant(d, 0.69314718036912382), bounded);
   r = hn::NegMulAdd(n, constant(d, 1.9082149292705877e-10), r);
   // (e^r - 1) / r, error 1.3e-15.
@@ -134,7 +139,8 @@ HWY_INLINE V exp_wide(D d, V x) {
                    {2.7620088445409748e-07, 2.7632655759332031e-06, 2.4801521295954375e-05,
                     0.00019841190615835852, 0.0013888888917213717, 0.0083333333673320082,
                     0.041666666666624128, 0.16666666666615606, 0.5000000000000001, 1.0});
-  auto bits = hn::Add(hn::ConvertTo(di, n), hn::Set(di, int64_t{1023}));
+  auto power = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, magic));
+  auto bits = hn::Add(power, hn::Set(di, int64_t{1023}));
   V scale = hn::BitCast(d, hn::ShiftLeft<52>(bits));
   V rest = minus_one ? hn::Sub(scale, constant(d, 1)) : scale;
   return hn::MulAdd(hn::Mul(scale, r), q, rest);
