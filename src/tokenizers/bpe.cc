@@ -19,7 +19,8 @@ namespace {
 // The rank and position of a possible merge in one word, so that the smallest is the next to do.
 uint64_t heap_key(uint32_t rank, size_t position) { return uint64_t{rank} << 32 | position; }
 
-constexpr uint32_t kEnd = UINT32_MAX;  // of a list of symbols
+constexpr uint32_t kEnd = UINT32_MAX;         // of a list of symbols
+constexpr std::string_view kMark = "\u2581";  // stands for a space where there is no pre-tokenizer
 constexpr size_t kMaxMerges = 1 << 26;
 
 }  // namespace
@@ -44,7 +45,7 @@ struct Bpe::Workspace {
 
 Bpe::Bpe(Vocab vocab, BpeOptions options, size_t expected_merges)
     : vocab_(std::move(vocab)), options_(std::move(options)), seed_(hash_seed()) {
-  merges_.resize(std::bit_ceil(2 * std::min(expected_merges, kMaxMerges) + 16));
+  merges_.resize(std::bit_ceil(std::min(expected_merges, kMaxMerges) * 5 / 3 + 16));
   char_ids_.assign(0x10000, -1);
   for (int32_t id = 0; id < vocab_.size(); ++id) {
     const auto token = vocab_.token(id);
@@ -56,16 +57,25 @@ Bpe::Bpe(Vocab vocab, BpeOptions options, size_t expected_merges)
   for (size_t byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = vocab_.find(fmt::format("<0x{:02X}>", byte));
   }
+  // A character that vanished would make neighbours of those around it.
+  const bool all_bytes = std::find(byte_ids_.begin(), byte_ids_.end(), -1) == byte_ids_.end();
+  const bool has_unknown = options_.unk_token && vocab_.find(*options_.unk_token) >= 0;
+  cuts_at_mark_ = vocab_.find(kMark) >= 0 && options_.continuing_subword_prefix.empty() &&
+                  options_.end_of_word_suffix.empty() &&
+                  (has_unknown || (options_.byte_fallback && all_bytes));
 }
 
 Bpe::~Bpe() = default;
 
 // --- Merges --------------------------------------------------------------------------------------
 
-size_t Bpe::merge_slot(int32_t left, int32_t right) const {
+size_t Bpe::first_slot(int32_t left, int32_t right) const {
   const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
-  const size_t mask = merges_.size() - 1;
-  for (size_t i = mix(key ^ seed_, 0x9E3779B97F4A7C15) & mask;; i = (i + 1) & mask) {
+  return mix(key ^ seed_, 0x9E3779B97F4A7C15) & (merges_.size() - 1);
+}
+
+size_t Bpe::merge_slot(int32_t left, int32_t right) const {
+  for (size_t i = first_slot(left, right);; i = (i + 1) & (merges_.size() - 1)) {
     const Merge& merge = merges_[i];
     if (merge.left < 0 || (merge.left == left && merge.right == right)) return i;
   }
@@ -76,35 +86,85 @@ const Bpe::Merge* Bpe::find_merge(int32_t left, int32_t right) const {
   return merge.left < 0 ? nullptr : &merge;
 }
 
-int32_t Bpe::known(std::string_view token) const {
-  const int32_t id = vocab_.find(token);
-  if (id < 0) throw_value("token \"{}\" is not in the vocabulary", excerpt(token));
-  return id;
-}
-
-// The token that both make.
-int32_t Bpe::merged(std::string_view left, std::string_view right) {
-  if (right.size() < options_.continuing_subword_prefix.size()) {
-    throw_value("\"{}\" is shorter than the continuing_subword_prefix", excerpt(right));
-  }
-  right.remove_prefix(options_.continuing_subword_prefix.size());
-  // Files list merges by what they make: mostly the token of the merge before or the one after it.
-  for (int32_t guess = last_result_; guess <= last_result_ + 1 && guess < vocab_.size(); ++guess) {
-    const auto token = vocab_.token(guess);
-    if (token && token->size() == left.size() + right.size() && token->starts_with(left) &&
-        token->ends_with(right)) {
-      return guess;
+// The token that both make, if it is the one of the merge before or the next: files list merges by
+// what they make. -1 otherwise.
+int32_t Bpe::guess(std::string_view left, std::string_view right) const {
+  for (int32_t id = last_result_; id <= last_result_ + 1; ++id) {
+    const std::string_view token = vocab_.token(id).value_or("");
+    if (token.size() == left.size() + right.size() && token.starts_with(left) &&
+        token.ends_with(right)) {
+      return id;
     }
   }
-  buffer_.assign(left).append(right);
-  return known(buffer_);
+  return -1;
 }
 
-void Bpe::add_merge(std::string_view left, std::string_view right) {
-  if (2 * (merge_count_ + 1) > merges_.size()) throw_value("more merges than expected");
-  Merge merge{known(left), known(right), static_cast<uint32_t>(merge_count_++), 0};
-  merge.result = last_result_ = merged(left, right);
-  merges_[merge_slot(merge.left, merge.right)] = merge;
+Bpe::Merge Bpe::resolve(const MergePair& pair) {
+  const auto known = [](int32_t id, std::string_view token) {
+    if (id < 0) throw_value("token \"{}\" is not in the vocabulary", excerpt(token));
+    return id;
+  };
+  const auto& [left, right] = pair;
+  const size_t prefix = options_.continuing_subword_prefix.size();
+  if (right.size() < prefix) {
+    throw_value("\"{}\" is shorter than the continuing_subword_prefix", excerpt(right));
+  }
+  Merge merge{known(vocab_.find(left), left), known(vocab_.find(right), right), 0, 0};
+  merge.result = guess(left, right.substr(prefix));
+  if (merge.result < 0) {
+    buffer_.assign(left).append(right, prefix);
+    merge.result = known(vocab_.find(buffer_), buffer_);
+  }
+  last_result_ = merge.result;
+  if (cuts_at_mark_) note_joined(left, right);
+  return merge;
+}
+
+// What a merge means for where a text falls apart.
+void Bpe::note_joined(std::string_view left, std::string_view right) {
+  constexpr size_t kMaxJoined = 64;
+  // The text of these is not the text that they stand for.
+  const auto stands_in = [&](std::string_view token) {
+    return token.starts_with("<0x") || (options_.unk_token && token == *options_.unk_token);
+  };
+  if (stands_in(left) || stands_in(right)) cuts_at_mark_ = false;
+  if (!right.starts_with(kMark) || left.empty()) return;
+  size_t at = previous_char(left, left.size());
+  const char32_t c = next_char(left, at);
+  if (joins_mark(c)) return;
+  joined_to_mark_.push_back(c);
+  if (joined_to_mark_.size() > kMaxJoined) cuts_at_mark_ = false;
+}
+
+bool Bpe::joins_mark(char32_t c) const {
+  return std::find(joined_to_mark_.begin(), joined_to_mark_.end(), c) != joined_to_mark_.end();
+}
+
+// The tables are larger than caches, and a merge looks at four places. Taking many merges together,
+// step by step, lets the memory serve them side by side.
+void Bpe::add_merges(std::span<const MergePair> pairs) {
+  constexpr size_t kBlock = 32;
+  for (; !pairs.empty(); pairs = pairs.subspan(std::min(kBlock, pairs.size()))) {
+    const auto block = pairs.first(std::min(kBlock, pairs.size()));
+    for (const auto& [left, right] : block) {
+      vocab_.prefetch(left);
+      vocab_.prefetch(right);
+    }
+    std::array<Merge, kBlock> merges;
+    for (size_t i = 0; i < block.size(); ++i) {
+      try {
+        merges[i] = resolve(block[i]);
+      } catch (const Error& error) {
+        throw Error(error.kind(), fmt::format("merge {}: {}", merge_count_ + i, error.what()));
+      }
+      __builtin_prefetch(&merges_[first_slot(merges[i].left, merges[i].right)]);
+    }
+    for (size_t i = 0; i < block.size(); ++i) {
+      if (5 * (merge_count_ + 1) > 3 * merges_.size()) throw_value("more merges than expected");
+      merges[i].rank = static_cast<uint32_t>(merge_count_++);
+      merges_[merge_slot(merges[i].left, merges[i].right)] = merges[i];
+    }
+  }
 }
 
 // --- Words ---------------------------------------------------------------------------------------
@@ -210,12 +270,6 @@ void Bpe::merge_all(Workspace& workspace) const {
 
 void Bpe::encode_word(std::string_view word, Workspace& workspace,
                       std::vector<int32_t>& ids) const {
-  if (options_.ignore_merges) {
-    if (const int32_t id = vocab_.find(word); id >= 0) {
-      ids.push_back(id);
-      return;
-    }
-  }
   if (word.size() >= kEnd) throw_value("[tokenizer] a word has more than 4 GB");
   split_word(word, workspace);
   merge_all(workspace);
@@ -224,27 +278,49 @@ void Bpe::encode_word(std::string_view word, Workspace& workspace,
   }
 }
 
+void Bpe::encode_cached(std::string_view word, Workspace& workspace,
+                        std::vector<int32_t>& ids) const {
+  WordCache& cache = workspace.cache;
+  if (!WordCache::accepts(word)) return encode_word(word, workspace, ids);
+  const uint64_t hash = cache.hash(word);
+  const auto found = cache.find(word, hash);
+  if (!found.empty()) {
+    ids.insert(ids.end(), found.begin(), found.end());
+  } else {
+    const size_t before = ids.size();
+    encode_word(word, workspace, ids);
+    cache.put(word, hash, std::span(ids).subspan(before));
+  }
+}
+
+// The end of the part of the text from `begin` that no merge joins to what follows.
+size_t Bpe::independent_end(std::string_view text, size_t begin) const {
+  for (size_t at = begin + 1; (at = text.find(kMark, at)) != std::string_view::npos; ++at) {
+    size_t start = previous_char(text, at);
+    if (!joins_mark(next_char(text, start))) return at;
+  }
+  return text.size();
+}
+
 void Bpe::encode(const SplitText& split, std::vector<int32_t>& ids) const {
   auto workspace = take_workspace();
-  WordCache& cache = workspace->cache;
   for (const Piece& piece : split.pieces) {
     if (piece.token >= 0) {
       ids.push_back(piece.token);
       continue;
     }
     const std::string_view word = split.of(piece);
-    if (!WordCache::accepts(word)) {
-      encode_word(word, *workspace, ids);
-      continue;
-    }
-    const uint64_t hash = cache.hash(word);
-    const auto found = cache.find(word, hash);
-    if (!found.empty()) {
-      ids.insert(ids.end(), found.begin(), found.end());
+    const int32_t whole = options_.ignore_merges ? vocab_.find(word) : -1;
+    if (whole >= 0) {
+      ids.push_back(whole);
+    } else if (!cuts_at_mark_) {
+      encode_cached(word, *workspace, ids);
     } else {
-      const size_t before = ids.size();
-      encode_word(word, *workspace, ids);
-      cache.put(word, hash, std::span(ids).subspan(before));
+      for (size_t begin = 0; begin < word.size();) {
+        const size_t end = independent_end(word, begin);
+        encode_cached(word.substr(begin, end - begin), *workspace, ids);
+        begin = end;
+      }
     }
   }
   give_back(std::move(workspace));

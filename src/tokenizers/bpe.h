@@ -2,7 +2,7 @@
 // the list of merges until none applies.
 //
 //   Bpe bpe(std::move(vocab), options, 280'000);
-//   bpe.add_merge("th", "e");        // of several, the first has precedence
+//   bpe.add_merges({{"t", "h"}, {"th", "e"}});   // the first has precedence
 //   std::vector<int32_t> ids;
 //   bpe.encode(split, ids);
 //
@@ -20,8 +20,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tokenizers/model.h"
 
@@ -41,8 +43,10 @@ class Bpe : public Model {
   Bpe(Vocab vocab, BpeOptions options, size_t expected_merges);
   ~Bpe() override;
 
-  // Before the first encode. Throws Value if one of the tokens, or the one they make, is unknown.
-  void add_merge(std::string_view left, std::string_view right);
+  // Appends to the list, before the first encode; at most as many as were expected. Throws Value if
+  // one of the tokens, or the one they make, is unknown.
+  using MergePair = std::pair<std::string_view, std::string_view>;
+  void add_merges(std::span<const MergePair> pairs);
 
   const Vocab& vocab() const override { return vocab_; }
   // Throws Value if unk_token is needed and not in the vocabulary.
@@ -57,12 +61,17 @@ class Bpe : public Model {
     int32_t result = -1;
   };
 
-  int32_t known(std::string_view token) const;
-  int32_t merged(std::string_view left, std::string_view right);
+  int32_t guess(std::string_view left, std::string_view right) const;
   const Merge* find_merge(int32_t left, int32_t right) const;
+  Merge resolve(const MergePair& pair);
+  size_t first_slot(int32_t left, int32_t right) const;
   size_t merge_slot(int32_t left, int32_t right) const;
 
+  void encode_cached(std::string_view word, Workspace& workspace, std::vector<int32_t>& ids) const;
   void encode_word(std::string_view word, Workspace& workspace, std::vector<int32_t>& ids) const;
+  size_t independent_end(std::string_view text, size_t begin) const;
+  void note_joined(std::string_view left, std::string_view right);
+  bool joins_mark(char32_t c) const;
   void split_word(std::string_view word, Workspace& workspace) const;
   void merge_all(Workspace& workspace) const;
   bool append_bytes(std::string_view character, Workspace& workspace) const;
@@ -80,6 +89,11 @@ class Bpe : public Model {
   int32_t last_result_ = -1;
   std::string buffer_;
   std::vector<int32_t> char_ids_;  // of characters up to U+FFFF
+  // Without a pre-tokenizer the whole text is one word. It falls apart before each "▁" that no
+  // merge joins to the character before it; those that some merge joins are listed, mostly "▁"
+  // alone.
+  bool cuts_at_mark_ = false;
+  std::vector<char32_t> joined_to_mark_;
   std::array<int32_t, 256> byte_ids_{};
 
   // One for each thread that encodes; kept for the next.

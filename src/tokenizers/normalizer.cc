@@ -55,9 +55,9 @@ class UnicodeNormalizer : public Normalizer {
       std::string head = text.text.substr(0, text.head);
       normalize(form_, head);
       normalize(form_, text.text);
-      // The first character may have grown by what follows it.
-      const size_t first = text.text.empty() ? 0 : char_length(text.text[0]);
-      text.head = std::min(std::max(head.size(), first), text.text.size());
+      // What follows may have joined the last character of the head.
+      text.head = std::min(head.size(), text.text.size());
+      while (text.head < text.text.size() && !starts_char(text.text[text.head])) ++text.head;
     } else {
       normalize(form_, text.text);
     }

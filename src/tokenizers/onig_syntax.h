@@ -10,7 +10,8 @@
 //
 // Errors: Value for what Oniguruma rejects too, Unsupported for what PCRE2 cannot say (absent
 // functions, callouts, conditions, subexpression calls, text segments, \G, options W D S P y).
-// Known difference: under (?i) one character never matches several ("ß" and "ss").
+// Known differences: under (?i) one character never matches several ("ß" and "ss"); \X follows the
+// version of Unicode that PCRE2 has.
 // Source: Oniguruma 6.9.10, doc/RE and doc/SYNTAX.md.
 #pragma once
 

@@ -131,7 +131,7 @@ class Search {
       if (result != PCRE2_ERROR_NOMATCH) fail(message_of(result));
       check_clock();
       from = last + 1;
-      while (from < text_.size() && (text_[from] & 0xC0) == 0x80) ++from;
+      while (from < text_.size() && !starts_char(text_[from])) ++from;
     }
     return false;
   }

@@ -3,15 +3,13 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/mapped_file.h"
 #include "base/strings.h"
 #include "tokenizers/tokenizer_json.h"
 
 namespace mica::tokenizers {
 
 namespace {
-
-constexpr size_t kMaxFileBytes = size_t{1} << 30;
 
 int32_t vocab_size_of(const TokenizerParts& parts) {
   return std::max(parts.model->vocab().size(), parts.added->size());
@@ -20,7 +18,11 @@ int32_t vocab_size_of(const TokenizerParts& parts) {
 }  // namespace
 
 Tokenizer Tokenizer::from_file(const std::string& path) {
-  return from_json(read_file(path, kMaxFileBytes), path);
+  const auto file = MappedFile::open(path);
+  const auto bytes = file->bytes();
+  auto tokenizer = from_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  file->check_unchanged();
+  return tokenizer;
 }
 
 Tokenizer Tokenizer::from_folder(const std::string& folder) {

@@ -19,6 +19,8 @@ namespace {
 namespace dom = simdjson::dom;
 
 constexpr size_t kMaxBytes = size_t{1} << 30;
+constexpr size_t kAhead = 16;    // tokens between fetching memory for one and adding it
+constexpr size_t kPairs = 1024;  // merges handed over at a time
 
 const char* type_name(dom::element_type type) {
   switch (type) {
@@ -192,7 +194,13 @@ class Reader {
     const auto object = as<dom::object>(*vocab_, "model.vocab", "an object");
     return at("model.vocab", [&] {
       Vocab vocab(object.size());
+      auto ahead = object.begin();
+      for (size_t i = 0; i < kAhead && ahead != object.end(); ++i, ++ahead) continue;
       for (const auto& [token, value] : object) {
+        if (ahead != object.end()) {
+          vocab.prefetch(ahead.key());
+          ++ahead;
+        }
         int64_t id = 0;
         if (value.get(id)) {
           throw_value("the id of \"{}\" must be a whole number, not {}", excerpt(token),
@@ -205,22 +213,22 @@ class Reader {
   }
 
   void read_merges(dom::array merges, Bpe& bpe) const {
-    size_t index = 0;
-    try {
+    at("model.merges", [&] {
+      std::vector<Bpe::MergePair> pairs;
+      pairs.reserve(kPairs);
       for (const dom::element merge : merges) {
-        const auto pair = merge_pair(merge);
-        if (pair) bpe.add_merge(pair->first, pair->second);
-        ++index;
+        if (const auto pair = merge_pair(merge)) pairs.push_back(*pair);
+        if (pairs.size() == kPairs) {
+          bpe.add_merges(pairs);
+          pairs.clear();
+        }
       }
-    } catch (const Error& error) {
-      throw Error(error.kind(),
-                  fmt::format("{}: 'model.merges[{}]': {}", name_, index, error.what()));
-    }
+      bpe.add_merges(pairs);
+    });
   }
 
   // "a b" or ["a", "b"]; nothing for the version line of old files.
-  std::optional<std::pair<std::string_view, std::string_view>> merge_pair(
-      dom::element merge) const {
+  std::optional<Bpe::MergePair> merge_pair(dom::element merge) const {
     std::string_view text;
     if (!merge.get(text)) {
       if (text.starts_with("#version")) return std::nullopt;
@@ -231,7 +239,7 @@ class Reader {
       return std::pair(text.substr(0, space), text.substr(space + 1));
     }
     dom::array tokens;
-    std::pair<std::string_view, std::string_view> pair;
+    Bpe::MergePair pair;
     if (merge.get(tokens) || tokens.size() != 2 || tokens.at(0).get(pair.first) ||
         tokens.at(1).get(pair.second)) {
       throw_value("must be two tokens, \"a b\" or [\"a\", \"b\"]");

@@ -20,6 +20,9 @@ inline size_t char_length(char lead) {
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+// Whether a character starts with this byte, rather than goes on.
+inline bool starts_char(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
+
 // The character at byte `at`, which moves past it.
 inline char32_t next_char(std::string_view text, size_t& at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
@@ -40,7 +43,7 @@ inline char32_t next_char(std::string_view text, size_t& at) {
 inline size_t previous_char(std::string_view text, size_t end) {
   do {
     --end;
-  } while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
+  } while (!starts_char(text[end]));
   return end;
 }
 

@@ -28,7 +28,7 @@ struct NewerRange {
 extern const std::span<const CodeRange> kNewer;
 extern const std::span<const NewerRange> kNewerProperties;
 
-// Lower case of such characters: c + distance.
+// Lower case that utf8proc 2.8 does not know: c + distance.
 struct LowerRange {
   char32_t first, last;
   int32_t distance;

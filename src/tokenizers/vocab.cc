@@ -1,11 +1,11 @@
 #include "tokenizers/vocab.h"
 
+#include <algorithm>
 #include <bit>
 #include <random>
 
 #include "base/error.h"
 #include "base/strings.h"
-#include "tokenizers/hash.h"
 
 namespace mica::tokenizers {
 
@@ -17,23 +17,38 @@ uint64_t hash_seed() {
   return seed;
 }
 
+namespace {
+
+constexpr size_t kHead = 8;
+
+uint64_t head_of(std::string_view token) {
+  return token.size() >= kHead ? load<uint64_t>(token.data())
+                               : load_tail(token.data(), token.size());
+}
+
+uint32_t tag_of(std::string_view token, uint64_t hash) {
+  return static_cast<uint32_t>(hash >> 32) << 8 |
+         static_cast<uint32_t>(std::min<size_t>(token.size(), 255));
+}
+
+}  // namespace
+
 Vocab::Vocab(size_t expected) : seed_(hash_seed()) {
-  slots_.resize(std::bit_ceil(2 * expected + 16));
+  slots_.resize(std::bit_ceil(expected * 5 / 3 + 16));
   entries_.reserve(expected);
   text_.reserve(8 * expected);
 }
 
 size_t Vocab::slot_of(std::string_view token, uint64_t hash) const {
-  const auto tag = static_cast<uint32_t>(hash >> 32);
+  const uint32_t tag = tag_of(token, hash);
+  const uint64_t head = head_of(token);
   const size_t mask = slots_.size() - 1;
   for (size_t i = hash & mask;; i = (i + 1) & mask) {
     const Slot& slot = slots_[i];
-    if (slot.id < 0 || (slot.tag == tag && text(slot.id) == token)) return i;
+    if (slot.id < 0) return i;
+    if (slot.tag != tag || slot.head != head) continue;
+    if (token.size() <= kHead || text(slot.id) == token) return i;
   }
-}
-
-int32_t Vocab::find(std::string_view token) const {
-  return slots_[slot_of(token, hash_bytes(token, seed_))].id;
 }
 
 std::optional<std::string_view> Vocab::token(int32_t id) const {
@@ -49,8 +64,8 @@ void Vocab::add(std::string_view token, int64_t id) {
                 kMaxTokens - 1);
   }
   if (text_.size() + token.size() >= kNoToken) throw_value("the tokens have more than 4 GB");
-  if (2 * (count_ + 1) > slots_.size()) grow();
-  const uint64_t hash = hash_bytes(token, seed_);
+  if (is_full()) grow();
+  const uint64_t hash = this->hash(token);
   Slot& slot = slots_[slot_of(token, hash)];
   if (slot.id >= 0) throw_value("token \"{}\" is there twice", excerpt(token));
   const auto index = static_cast<size_t>(id);
@@ -60,7 +75,7 @@ void Vocab::add(std::string_view token, int64_t id) {
     throw_value("tokens \"{}\" and \"{}\" have the same id {}",
                 excerpt(text(static_cast<int32_t>(id))), excerpt(token), id);
   }
-  slot = {static_cast<uint32_t>(hash >> 32), static_cast<int32_t>(id)};
+  slot = {head_of(token), tag_of(token, hash), static_cast<int32_t>(id)};
   entry = {static_cast<uint32_t>(text_.size()), static_cast<uint32_t>(token.size())};
   text_ += token;
   ++count_;
@@ -72,7 +87,7 @@ void Vocab::grow() {
   for (const Slot& slot : old) {
     if (slot.id < 0) continue;
     const std::string_view token = text(slot.id);
-    slots_[slot_of(token, hash_bytes(token, seed_))] = slot;
+    slots_[slot_of(token, hash(token))] = slot;
   }
 }
 

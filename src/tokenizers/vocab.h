@@ -16,6 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizers/hash.h"
+
 namespace mica::tokenizers {
 
 // Ids from a file are below this, so that a table over ids stays small: sixteen times the largest
@@ -30,7 +32,11 @@ class Vocab {
   // Throws Value if the id is outside 0 to kMaxTokens, or if token or id are there already.
   void add(std::string_view token, int64_t id);
 
-  int32_t find(std::string_view token) const;
+  int32_t find(std::string_view token) const { return slots_[slot_of(token, hash(token))].id; }
+  // Starts to fetch what add or find will need.
+  void prefetch(std::string_view token) const {
+    __builtin_prefetch(&slots_[hash(token) & (slots_.size() - 1)]);
+  }
   std::optional<std::string_view> token(int32_t id) const;
   // The token of an id that has one, or is -1, which gives "".
   std::string_view text(int32_t id) const {
@@ -48,20 +54,24 @@ class Vocab {
     uint32_t offset = 0;
     uint32_t length = kNoToken;
   };
-  // Part of the hash stands beside the id, so that a search reads the text of one token only.
+  // Beside the id stand the length of the token (up to 255), part of its hash and its first eight
+  // bytes: enough to know most tokens without reading their text.
   struct Slot {
+    uint64_t head = 0;
     uint32_t tag = 0;
     int32_t id = -1;
   };
 
+  uint64_t hash(std::string_view token) const { return hash_bytes(token, seed_); }
   // Where the token is, or where it would go.
   size_t slot_of(std::string_view token, uint64_t hash) const;
+  bool is_full() const { return 5 * (count_ + 1) > 3 * slots_.size(); }
   void grow();
 
   uint64_t seed_;
   std::string text_;
   std::vector<Entry> entries_;  // by id
-  std::vector<Slot> slots_;     // a power of two, at most half full
+  std::vector<Slot> slots_;     // a power of two
   size_t count_ = 0;
 };
 
