@@ -98,6 +98,7 @@ Batched rope_vmap(const Application& app, std::span<const int> axes) {
     Array y = apply(rope_op, std::span<const Array>(inputs), app.as<RopeParams>(), s);
     return {{reshape(y, shape, s)}, {0}};
   }
+  if (batch == 0) return {{x}, {0}};
   // Frequencies of their own: one rotation each.
   Array frequencies = batched(app.inputs[2], axes[2], batch, s);
   Arrays results;

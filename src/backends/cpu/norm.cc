@@ -1,4 +1,4 @@
-// RMS and layer normalisation of rows, in parallel over rows. A row is read two or three times; all
+// RMS and layer normalisation of rows, in parallel over rows. A row is read two or four times; all
 // but the first find it in the cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/norm.cc"
@@ -71,23 +71,24 @@ double sum_of(const T* x, int64_t n, float shift) {
   return total;
 }
 
-// y = (x - mean) * factor * weight + bias
+// y = (x - mean) * factor * weight + bias. The mean comes in two parts, as one float is too coarse
+// where it is large beside the deviations.
 template <class T, class W, class O>
-void scale_row(const T* x, const W* weight, const W* bias, O* y, int64_t n, float mean,
-               float factor) {
+void scale_row(const T* x, const W* weight, const W* bias, O* y, int64_t n, float coarse,
+               float fine, float factor) {
   const F32 d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto m = hn::Set(d, mean), f = hn::Set(d, factor);
+  const auto m = hn::Set(d, coarse), f = hn::Set(d, factor), r = hn::Set(d, -fine * factor);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    auto v = hn::Mul(hn::Sub(load(d, x + i), m), f);
+    auto v = hn::MulAdd(hn::Sub(load(d, x + i), m), f, r);
     if (weight) v = hn::Mul(v, load(d, weight + i));
     if (bias) v = hn::Add(v, load(d, bias + i));
     store(d, v, y + i);
   }
   if (i == n) return;
   size_t rest = static_cast<size_t>(n - i);
-  auto v = hn::Mul(hn::Sub(load_part(d, x + i, rest), m), f);
+  auto v = hn::MulAdd(hn::Sub(load_part(d, x + i, rest), m), f, r);
   if (weight) v = hn::Mul(v, load_part(d, weight + i, rest));
   if (bias) v = hn::Add(v, load_part(d, bias + i, rest));
   store_part(d, v, y + i, rest);
@@ -104,10 +105,12 @@ void norm_rows(const NormJob& job, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row, walk.next()) {
     const T* in = x + walk.offset();
     const double count = static_cast<double>(n);
-    float mean = job.centred ? static_cast<float>(sum_of<false>(in, n, 0) / count) : 0;
-    double square = sum_of<true>(in, n, mean) / count;
+    float coarse = job.centred ? static_cast<float>(sum_of<false>(in, n, 0) / count) : 0;
+    double fine = job.centred ? sum_of<false>(in, n, coarse) / count : 0;
+    double square = sum_of<true>(in, n, coarse) / count - fine * fine;
     float factor = static_cast<float>(1 / std::sqrt(square + job.eps));
-    scale_row(in, weight, bias, job.y->as<O>() + row * n, n, mean, factor);
+    scale_row(in, weight, bias, job.y->as<O>() + row * n, n, coarse, static_cast<float>(fine),
+              factor);
   }
 }
 

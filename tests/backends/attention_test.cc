@@ -1,0 +1,152 @@
+// The CPU's attention: every way of computing it, on every instruction set, around the sizes at
+// which work is cut; and its derivatives against the reference device.
+#include "ops/attention.h"
+
+#include <hwy/targets.h>
+
+#include "backends/attention_harness.h"
+#include "base/thread_pool.h"
+#include "core/device.h"
+#include "core/op.h"
+
+namespace mica {
+namespace {
+
+using namespace attention_test;
+
+// Runs with the instruction sets at and below each one that this processor has.
+template <class F>
+void on_instruction_sets(F&& body) {
+  for (int64_t disabled :
+       {int64_t{0}, int64_t{HWY_AVX3 | HWY_AVX3_DL}, int64_t{HWY_AVX3 | HWY_AVX3_DL | HWY_AVX2}}) {
+    SCOPED_TRACE(disabled);
+    hwy::DisableTargets(disabled);
+    body();
+  }
+  hwy::DisableTargets(0);
+}
+
+// Query rows of one key head around what decoding takes (8) and around the widths of panels.
+TEST(CpuAttention, RowsAndSizes) {
+  on_instruction_sets([] {
+    for (int64_t rows : {1, 2, 3, 5, 8, 9, 16, 33, 48, 95, 97, 200}) {
+      for (int64_t size : {4, 64, 80, 100}) {
+        Case c{.B = 1, .H = 1, .G = 1, .L = rows, .S = 210, .K = size, .V = 140 - size};
+        c.options = {.scale = 0.1, .causal = true};
+        check(c);
+        if (rows % 2 == 1) continue;
+        c = {.B = 1, .H = 4, .G = 2, .L = rows / 2, .S = 131, .K = size, .V = size};
+        c.options = {.scale = 0.1, .causal = true, .window = 50};
+        c.lengths = {120};
+        check(c);
+      }
+    }
+  });
+}
+
+// Slots around the chunks of decoding (512) and the blocks of keys (128).
+TEST(CpuAttention, Lengths) {
+  on_instruction_sets([] {
+    for (int32_t length : {1, 127, 129, 511, 512, 513, 1025}) {
+      for (int64_t L : {1, 11}) {
+        Case c{.B = 2, .H = 2, .G = 1, .L = L, .S = 1100, .K = 16, .V = 16};
+        c.options = {.scale = 0.2, .causal = true};
+        c.lengths = {length, 1100 - length / 2};
+        check(c);
+        c.options.window = 600;
+        check(c);
+        c.options.ring = true;
+        c.lengths = {length + 900, 3 * length};
+        check(c);
+      }
+    }
+  });
+}
+
+TEST(CpuAttention, Types) {
+  on_instruction_sets([] {
+    for (Dtype dtype : {Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64}) {
+      for (int64_t L : {1, 4, 30}) {
+        Case c{.B = 1, .H = 6, .G = 3, .L = L, .S = 150, .K = 72, .V = 72};
+        c.options = {.scale = 0.2, .causal = true, .softcap = 3};
+        c.dtype = c.cache_dtype = dtype;
+        c.mask = {L, 150};
+        check(c);
+      }
+    }
+  });
+}
+
+// The cotangents of q, k and v, from one device.
+Arrays cotangents(const Case& c, const Inputs& in, DeviceKind device) {
+  StreamScope scope(default_stream({device}));
+  std::mt19937_64 random(5);
+  std::normal_distribution<double> normal;
+  std::vector<double> values(static_cast<size_t>(c.B * c.H * c.L * c.V));
+  for (double& x : values) x = normal(random);
+  Array given = Array::from<double>(values, {c.B, c.H, c.L, c.V});
+  {
+    StreamScope on_ref(default_stream({DeviceKind::Ref}));
+    given = astype(given, in.q.dtype()).eval();
+  }
+  Arrays inputs{in.q, in.k, in.v, given};
+  for (const Array& extra : {in.options.offsets, in.options.lengths})
+    if (extra.defined()) inputs.push_back(extra);
+  const AttentionOptions& o = c.options;
+  ops::AttentionParams params{o.scale, o.causal,           o.window,           o.softcap,
+                              o.ring,  !c.offsets.empty(), !c.lengths.empty(), false};
+  return apply_many(ops::attention_vjp_op, inputs, params, {});
+}
+
+void check_cotangents(const Case& c) {
+  Inputs in(c);
+  Arrays cpu = cotangents(c, in, DeviceKind::Cpu), ref = cotangents(c, in, DeviceKind::Ref);
+  for (size_t i = 0; i < 3; ++i) {
+    std::vector<double> got = cpu[i].to_vector<double>(), wanted = ref[i].to_vector<double>();
+    double largest = 1;
+    for (double x : wanted) largest = std::max(largest, std::abs(x));
+    for (size_t j = 0; j < got.size(); ++j)
+      ASSERT_NEAR(got[j], wanted[j], tolerance_of(cpu[i].dtype()) * largest)
+          << c.name() << " cotangent " << i << " at " << j;
+  }
+}
+
+TEST(CpuAttention, Cotangents) {
+  on_instruction_sets([] {
+    for (int64_t L : {1, 7, 30, 150}) {
+      for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F64}) {
+        if (dtype != Dtype::F32 && L > 30) continue;
+        Case c{.B = 2, .H = 4, .G = 2, .L = L, .S = 150, .K = 24, .V = 20};
+        c.dtype = c.cache_dtype = dtype;
+        c.options = {.scale = 0.2, .causal = true};
+        check_cotangents(c);
+        c.options.window = 40;
+        c.options.softcap = 2;
+        c.lengths = {150, 90};
+        check_cotangents(c);
+        c.options.ring = true;
+        c.lengths = {400, 151};
+        check_cotangents(c);
+      }
+    }
+  });
+}
+
+TEST(CpuAttention, CotangentsForAnyNumberOfThreads) {
+  Case c{.B = 2, .H = 4, .G = 2, .L = 100, .S = 100, .K = 16, .V = 16};
+  c.options = {.scale = 0.2, .causal = true};
+  Inputs in(c);
+  auto run = [&](int threads) {
+    ThreadPool::shared().set_threads(threads);
+    std::vector<float> all;
+    for (const Array& a : cotangents(c, in, DeviceKind::Cpu))
+      for (float x : a.to_vector<float>()) all.push_back(x);
+    return all;
+  };
+  std::vector<float> alone = run(1), together = run(3);
+  ThreadPool::shared().set_threads(0);
+  EXPECT_EQ(alone, together);
+}
+
+}  // namespace
+}  // namespace mica
