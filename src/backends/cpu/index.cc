@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "backends/cpu/lines.h"
 #include "backends/cpu/places.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/strided.h"
@@ -18,10 +19,6 @@ int64_t grain_for(int64_t bytes_each) {
   return std::max<int64_t>(kGrainBytes / std::max<int64_t>(bytes_each, 1), 1);
 }
 
-std::span<int64_t> as_offsets(std::span<std::byte> workspace) {
-  return {reinterpret_cast<int64_t*>(workspace.data()), workspace.size() / sizeof(int64_t)};
-}
-
 // Calls f(TypeTag<T>) with an unsigned integer as wide as the elements.
 template <class F>
 void dispatch_width(Dtype dtype, F&& f) {
@@ -33,34 +30,32 @@ void dispatch_width(Dtype dtype, F&& f) {
   }
 }
 
-// Copies the block at each offset (in elements) of `a` to places `step` elements apart in `out`.
-void copy_blocks(const StridedCopy& block, const View& a, std::span<const int64_t> offsets,
+// Copies the block at each of `count` places of `a` to `out`, `step` elements apart.
+void copy_blocks(const StridedCopy& block, const View& a, const BlockPlaces& places, int64_t count,
                  const View& out, int64_t step) {
   int64_t size = size_of(a.dtype);
-  auto count = static_cast<int64_t>(offsets.size());
+  auto& pool = ThreadPool::shared();
   if (block.bytes() == size) {
     dispatch_width(a.dtype, [&](auto tag) {
       using T = typename decltype(tag)::type;
       const T* from = a.as<T>();
       T* to = out.as<T>();
-      ThreadPool::shared().parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) to[i * step] = from[offsets[i]];
+      pool.parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
+        places.for_each(begin, end, [&](int64_t i, int64_t at) { to[i * step] = from[at]; });
       });
     });
-  } else if (block.bytes() >= 8 * kGrainBytes) {
-    for (int64_t i = 0; i < count; ++i)
-      block.run_parallel(a.data + offsets[i] * size, out.data + i * step * size);
-  } else {
-    ThreadPool::shared().parallel_for(
-        count, grain_for(block.bytes()), [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i)
-            block.run(a.data + offsets[i] * size, out.data + i * step * size);
-        });
+    return;
   }
-}
-
-size_t take_workspace(const KernelCall& call) {
-  return static_cast<size_t>(call.inputs[1].size()) * sizeof(int64_t);
+  auto copy_range = [&](int64_t begin, int64_t end) {
+    places.for_each(begin, end, [&](int64_t i, int64_t at) {
+      block.run_parallel(a.data + at * size, out.data + i * step * size);
+    });
+  };
+  // Few large blocks are copied one by one, each by all threads.
+  if (block.bytes() >= 8 * kGrainBytes)
+    copy_range(0, count);
+  else
+    pool.parallel_for(count, grain_for(block.bytes()), copy_range);
 }
 
 // Short pieces of many rows: row by row, so that memory is read in order.
@@ -96,15 +91,26 @@ void take_within_rows(const View& a, size_t axis, std::span<const int64_t> offse
       });
 }
 
+// Columns and other short pieces: their indices are read once and kept.
+bool takes_within_rows(const View& a, int axis) {
+  Extents e(a.shape, axis);
+  return e.before > 1 && e.after * size_of(a.dtype) < 256;
+}
+
+size_t take_workspace(const KernelCall& call) {
+  if (!takes_within_rows(call.inputs[0], call.as<ops::TakeParams>().axis)) return 0;
+  return static_cast<size_t>(call.inputs[1].size()) * sizeof(int64_t);
+}
+
 void take(const KernelCall& call) {
   int axis = call.as<ops::TakeParams>().axis;
   const View &a = call.inputs[0], &indices = call.inputs[1], &out = call.outputs[0];
-  auto offsets = as_offsets(call.workspace).first(static_cast<size_t>(indices.size()));
-  block_offsets({&indices, 1}, {&axis, 1}, a, Shape(a.shape.size(), 1), "take", offsets);
-  int64_t before = 1, after = 1;
-  for (int i = 0; i < axis; ++i) before *= a.shape[i];
-  for (size_t i = axis + 1; i < a.shape.size(); ++i) after *= a.shape[i];
-  if (before > 1 && after * size_of(a.dtype) < 256) {
+  Shape unit(a.shape.size(), 1);
+  BlockPlaces places({&indices, 1}, {&axis, 1}, a, unit, "take");
+  if (takes_within_rows(a, axis)) {
+    std::span offsets(reinterpret_cast<int64_t*>(call.workspace.data()),
+                      static_cast<size_t>(indices.size()));
+    places.read_all(offsets);
     return take_within_rows(a, static_cast<size_t>(axis), offsets, out);
   }
   // The block that one index selects, and where it goes: the axes of the indices lie between.
@@ -114,23 +120,17 @@ void take(const KernelCall& call) {
   shape.erase(axis);
   from.erase(axis);
   StridedCopy block(shape, from, to, static_cast<size_t>(size_of(a.dtype)));
-  copy_blocks(block, a, offsets, out, after);
-}
-
-size_t gather_workspace(const KernelCall& call) {
-  size_t rank = call.inputs[0].shape.size(), lead = call.outputs[0].shape.size() - rank;
-  Shape places(std::span<const int64_t>(call.outputs[0].shape.data(), lead));
-  return static_cast<size_t>(elements(places)) * sizeof(int64_t);
+  copy_blocks(block, a, places, indices.size(), out, Extents(a.shape, axis).after);
 }
 
 void gather(const KernelCall& call) {
   const auto& params = call.as<ops::GatherParams>();
   const View &a = call.inputs[0], &out = call.outputs[0];
-  auto offsets = as_offsets(call.workspace).first(gather_workspace(call) / sizeof(int64_t));
-  block_offsets(call.inputs.subspan(1), params.axes, a, params.sizes, "gather", offsets);
+  BlockPlaces places(call.inputs.subspan(1), params.axes, a, params.sizes, "gather");
   StridedCopy block(params.sizes, a.strides, row_major(params.sizes),
                     static_cast<size_t>(size_of(a.dtype)));
-  copy_blocks(block, a, offsets, out, elements(params.sizes));
+  int64_t step = elements(params.sizes);
+  copy_blocks(block, a, places, out.size() / step, out, step);
 }
 
 template <class T, class I>
@@ -183,8 +183,7 @@ void index_kernels(KernelTable& registry) {
                {.run = &take, .layouts = {Layout::Any}, .workspace = &take_workspace});
   registry.add(ops::take_along_axis_op,
                {.run = &take_along_axis, .layouts = {Layout::Any, Layout::Any}});
-  registry.add(ops::gather_op,
-               {.run = &gather, .layouts = {Layout::Any}, .workspace = &gather_workspace});
+  registry.add(ops::gather_op, {.run = &gather, .layouts = {Layout::Any}});
   registry.add(ops::dynamic_slice_op, {.run = &dynamic_slice, .layouts = {Layout::Any}});
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "backends/cpu/lines.h"
 #include "backends/cpu/places.h"
 #include "backends/cpu/radix.h"
 #include "backends/cpu/strided.h"
@@ -126,18 +127,21 @@ size_t place_count(const KernelCall& call) {
   return static_cast<size_t>(elements(Shape(std::span<const int64_t>(updates.data(), lead))));
 }
 
-size_t scatter_workspace(const KernelCall& call) {
-  return place_count(call) * (2 * sizeof(Place) + sizeof(int64_t)) + sizeof(int64_t);
+size_t sorted_bytes(size_t count) {
+  return count * (2 * sizeof(Place) + sizeof(int64_t)) + sizeof(int64_t);
+}
+
+BlockPlaces places_of(const KernelCall& call, std::span<const int64_t> block) {
+  const auto& axes = call.as<ops::ScatterParams>().axes;
+  return {call.inputs.subspan(1, axes.size()), axes, call.outputs[0], block, "scatter"};
 }
 
 // `offsets` is the last part of the workspace, which the groups take over.
 ScatterPlan plan_scatter(const KernelCall& call, std::span<const int64_t> block) {
-  const auto& params = call.as<ops::ScatterParams>();
   size_t count = place_count(call);
   auto* places = reinterpret_cast<Place*>(call.workspace.data());
   auto* offsets = reinterpret_cast<int64_t*>(places + 2 * count);
-  block_offsets(call.inputs.subspan(1, params.axes.size()), params.axes, call.outputs[0], block,
-                "scatter", {offsets, count});
+  places_of(call, block).read_all({offsets, count});
   for (size_t i = 0; i < count; ++i) places[i] = {offsets[i], static_cast<int64_t>(i)};
   radix_sort(places, places + count, static_cast<int64_t>(count),
              [](const Place& place) { return static_cast<uint64_t>(place.offset); });
@@ -172,17 +176,46 @@ void scatter_groups(const KernelCall& call, const ScatterPlan& plan, std::span<c
     range(0, total);
 }
 
-// Single elements that need no wider sums: each thread applies the updates that fall into its part
-// of the target, in their order.
+// Single elements of half types are summed in a float32 copy of the target, unless it is much
+// larger than what changes in it.
+bool has_wide_copy(const KernelCall& call) {
+  const View &updates = call.inputs.back(), &out = call.outputs[0];
+  return is_half(out.dtype) && out.size() <= 4 * updates.size();
+}
+
+size_t scatter_workspace(const KernelCall& call) {
+  size_t count = place_count(call);
+  if (static_cast<int64_t>(count) != call.inputs.back().size()) return sorted_bytes(count);
+  if (has_wide_copy(call)) return static_cast<size_t>(call.outputs[0].size()) * sizeof(float);
+  return is_half(call.outputs[0].dtype) ? sorted_bytes(count) : 0;
+}
+
+// Single elements. Many threads each apply the updates that fall into their part of the target, in
+// their order; for few, reading all indices costs more than it gives.
 template <ScatterMode mode, class T>
-void scatter_elements(const T* updates, std::span<const int64_t> offsets, T* target, int64_t size) {
-  int64_t parts = offsets.size() < 8192 ? 1 : ThreadPool::shared().threads();
+void scatter_singles(const KernelCall& call, std::span<const int64_t> block) {
+  constexpr bool kCopied = !std::is_same_v<T, Wide<T>>;
+  const View &updates = call.inputs.back(), &out = call.outputs[0];
+  const T* from = updates.as<T>();
+  T* target = out.as<T>();
+  Wide<T>* sums;
+  if constexpr (kCopied)
+    sums = reinterpret_cast<Wide<T>*>(call.workspace.data());
+  else
+    sums = target;
+  BlockPlaces places = places_of(call, block);
+  auto& pool = ThreadPool::shared();
+  int64_t size = out.size(), count = updates.size();
+  int64_t parts = count < 65536 || pool.threads() < 8 ? 1 : pool.threads();
   int64_t width = (size + parts - 1) / parts;
-  ThreadPool::shared().parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+  pool.parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     int64_t low = begin * width, high = std::min(end * width, size);
-    for (size_t i = 0; i < offsets.size(); ++i) {
-      int64_t at = offsets[i];
-      if (at >= low && at < high) target[at] = combine<mode>(target[at], updates[i]);
+    if constexpr (kCopied) std::copy(target + low, target + high, sums + low);
+    places.for_each(0, count, [&](int64_t i, int64_t at) {
+      if (at >= low && at < high) sums[at] = combine<mode>(sums[at], static_cast<Wide<T>>(from[i]));
+    });
+    if constexpr (kCopied) {
+      for (int64_t i = low; i < high; ++i) target[i] = T(sums[i]);
     }
   });
 }
@@ -193,37 +226,22 @@ void scatter(const KernelCall& call) {
   size_t rank = out.shape.size();
   if (updates.size() == 0) return;
   std::span<const int64_t> block(updates.shape.data() + updates.shape.size() - rank, rank);
-  bool single = elements(Shape(block)) == 1;
+  bool single = elements(Shape(block)) == 1 && (!is_half(out.dtype) || has_wide_copy(call));
   // Blocks at different places overlap only if they extend along an indexed axis.
   bool disjoint = std::all_of(params.axes.begin(), params.axes.end(),
                               [&](int axis) { return block[axis] == 1; });
   dispatch(out.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     dispatch_mode(params.mode, [&](auto mode) {
-      if constexpr (std::is_same_v<T, Wide<T>>) {
-        if (single) {
-          std::span<int64_t> offsets(reinterpret_cast<int64_t*>(call.workspace.data()),
-                                     place_count(call));
-          block_offsets(call.inputs.subspan(1, params.axes.size()), params.axes, out, block,
-                        "scatter", offsets);
-          return scatter_elements<mode.value>(updates.as<T>(), offsets, out.as<T>(), out.size());
-        }
-      }
-      scatter_groups<mode.value, T>(call, plan_scatter(call, block), block, disjoint);
+      if (single)
+        scatter_singles<mode.value, T>(call, block);
+      else
+        scatter_groups<mode.value, T>(call, plan_scatter(call, block), block, disjoint);
     });
   });
 }
 
 // --- scatter along an axis
-
-// The lines of an array along an axis: [before, extent, after] in row-major order.
-struct Lines {
-  Lines(const Shape& shape, int axis) : extent(shape[axis]) {
-    for (int i = 0; i < axis; ++i) before *= shape[i];
-    for (size_t i = axis + 1; i < shape.size(); ++i) after *= shape[i];
-  }
-  int64_t before = 1, extent, after = 1;
-};
 
 // Updates of one line. Wider sums live in `sums`, one element per element of the line; only those
 // that are updated are touched.
@@ -246,7 +264,7 @@ template <ScatterMode mode, class T>
 void scatter_lines(const KernelCall& call, int axis) {
   const View &indices = call.inputs[1], &updates = call.inputs[2], &out = call.outputs[0];
   const char* name = mode == ScatterMode::Add ? "scatter_add_axis" : "put_along_axis";
-  Lines to(out.shape, axis), from(updates.shape, axis);
+  Extents to(out.shape, axis), from(updates.shape, axis);
   int64_t lines = to.before * to.after;
   int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(from.extent, 1));
   dispatch(indices.dtype, [&](auto tag) {

@@ -8,9 +8,11 @@
 //   }
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
+#include "base/thread_pool.h"
 #include "core/backend.h"
 
 namespace mica::cpu {
@@ -47,5 +49,29 @@ class LineWalk {
   View a_, out_;
   int64_t length_, count_, step_in_, step_out_;
 };
+
+// A row-major array as [before, extent, after] around an axis.
+struct Extents {
+  Extents(const Shape& shape, int axis) : extent(shape[axis]) {
+    for (int i = 0; i < axis; ++i) before *= shape[i];
+    for (size_t i = axis + 1; i < shape.size(); ++i) after *= shape[i];
+  }
+  int64_t before = 1, extent, after = 1;
+};
+
+// Calls f(offset of the first element, number of neighbouring columns), in parallel, for tiles that
+// cover all lines of such an array; columns are at most kColumns.
+inline constexpr int64_t kColumns = 1024;
+template <class F>
+void for_each_tile(const Extents& e, F&& f) {
+  int64_t width = std::min(kColumns, e.after), tiles = width ? (e.after + width - 1) / width : 0;
+  int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(e.extent * width, 1));
+  ThreadPool::shared().parallel_for(e.before * tiles, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t column = t % tiles * width;
+      f(t / tiles * e.extent * e.after + column, std::min(width, e.after - column));
+    }
+  });
+}
 
 }  // namespace mica::cpu

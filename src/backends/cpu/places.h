@@ -1,25 +1,46 @@
 // Index arrays as offsets into memory, checked.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/backend.h"
 
 namespace mica::cpu {
 
-// Adds index * stride to offsets[i] for each of the indices (contiguous), negative ones counted
-// from the end of `extent`. Blocks of `block` elements that leave the axis, and indices outside of
-// it, are IndexErrors that name `op` and `axis`.
-struct IndexedAxis {
-  const char* op;
-  int axis;
-  int64_t extent, block, stride;
-};
-void add_offsets(const View& indices, const IndexedAxis& along, int64_t* offsets);
+// Where the blocks of a gather or scatter start: reads index arrays (contiguous, of one shape),
+// counts negative indices from the end, and checks that indices and blocks lie inside; IndexErrors
+// name `op`.
+class BlockPlaces {
+ public:
+  BlockPlaces(std::span<const View> indices, std::span<const int> axes, const View& a,
+              std::span<const int64_t> block, const char* op)
+      : indices_(indices), axes_(axes), a_(a), block_(block), op_(op) {}
 
-// The corners of the blocks of a gather or scatter into `a`: `offsets` gets one per place.
-void block_offsets(std::span<const View> indices, std::span<const int> axes, const View& a,
-                   std::span<const int64_t> block, const char* op, std::span<int64_t> offsets);
+  // Offsets (in elements of `a`) of the blocks begin … end - 1.
+  void read(int64_t begin, int64_t end, int64_t* offsets) const;
+  // Of all blocks, in parallel.
+  void read_all(std::span<int64_t> offsets) const;
+  // Calls f(i, offset) for blocks begin … end - 1, chunk by chunk, so that offsets stay in the
+  // cache.
+  template <class F>
+  void for_each(int64_t begin, int64_t end, F&& f) const {
+    constexpr int64_t kChunk = 512;
+    int64_t offsets[kChunk];
+    for (; begin < end; begin += kChunk) {
+      int64_t count = std::min(kChunk, end - begin);
+      read(begin, begin + count, offsets);
+      for (int64_t i = 0; i < count; ++i) f(begin + i, offsets[i]);
+    }
+  }
+
+ private:
+  std::span<const View> indices_;
+  std::span<const int> axes_;
+  const View& a_;
+  std::span<const int64_t> block_;
+  const char* op_;
+};
 
 // Element `i` of a contiguous array of integers.
 int64_t index_value(const View& indices, int64_t i);

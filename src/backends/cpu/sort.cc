@@ -155,6 +155,32 @@ void sort_records(std::vector<R>& records, std::vector<R>& scratch, K&& key) {
   }
 }
 
+// Partitions entries so that the kth stands where sorting would put it: by the leading bits of the
+// keys at once, then only among those that share the kth's.
+template <class T>
+void select_entry(std::vector<Entry<T>>& entries, std::vector<Entry<T>>& scratch, int64_t kth) {
+  constexpr int kBits = sizeof(T) == 1 ? 8 : 11;
+  constexpr int kShift = 8 * static_cast<int>(sizeof(T)) - kBits;
+  auto bucket = [](const Entry<T>& entry) { return radix_key(entry) >> kShift; };
+  auto begin = entries.begin(), end = entries.end();
+  if (static_cast<int64_t>(entries.size()) >= 4 * kRadix) {
+    scratch.resize(entries.size());
+    std::vector<int64_t> place((1 << kBits) + 1, 0);
+    for (const Entry<T>& entry : entries) ++place[bucket(entry) + 1];
+    size_t chosen = 0;
+    for (size_t i = 1; i < place.size(); ++i) {
+      place[i] += place[i - 1];
+      if (place[i] <= kth) chosen = i;
+    }
+    int64_t first = place[chosen], last = place[chosen + 1];
+    for (const Entry<T>& entry : entries) scratch[place[bucket(entry)]++] = entry;
+    std::swap(entries, scratch);
+    begin = entries.begin() + first;
+    end = entries.begin() + last;
+  }
+  std::nth_element(begin, entries.begin() + kth, end);
+}
+
 // Calls f(line walker, vectors of records …) for lines in parallel, unless one line is worth all
 // threads.
 template <class F>
@@ -190,7 +216,7 @@ void order_lines(const View& a, const View& out, int axis, std::optional<int64_t
       for (int64_t i = 0; i < lines.length(); ++i)
         entries[i] = entry_of(from[i * lines.step_in()], i);
       if (kth)
-        std::nth_element(entries.begin(), entries.begin() + *kth, entries.end());
+        select_entry<T>(entries, scratch, *kth);
       else
         sort_records(entries, scratch, [](const Entry<T>& entry) { return radix_key(entry); });
       for (int64_t i = 0; i < lines.length(); ++i) to[i * lines.step_out()] = index_of(entries[i]);

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/tile_io.h"
 #include "base/thread_pool.h"
 
 namespace mica::cpu {
 
 namespace {
 
-constexpr int64_t kGrainBytes = 256 << 10;  // what is worth handing to another thread
+constexpr int64_t kGrainBytes = 256 << 10;          // what is worth handing to another thread
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // blocks that would not stay in the caches
+constexpr int64_t kStreamRow = 4096;                // rows worth their unaligned ends
 
 template <class T>
 void copy_elements(const std::byte* from, std::byte* to, int64_t count, int64_t from_stride,
@@ -50,6 +53,22 @@ StridedCopy::StridedCopy(const Shape& shape, const Strides& from, const Strides&
   row_to_ = to_.back();
   for (Dims* dims : {&outer_, &from_, &to_}) dims->erase(dims->size() - 1);
   for (int64_t extent : outer_) row_count_ *= extent;
+  stream_ = bytes() >= kStreamBytes && row_ * static_cast<int64_t>(element_) >= kStreamRow;
+}
+
+void StridedCopy::move(std::byte* to, const std::byte* from, size_t bytes) const {
+  if (stream_) {
+    size_t head = -reinterpret_cast<uintptr_t>(to) % kStreamAlign;
+    size_t body = (bytes - std::min(head, bytes)) / kStreamAlign * kStreamAlign;
+    if (body > 0) {
+      std::memcpy(to, from, head);
+      stream_copy(to + head, from + head, body);
+      to += head + body;
+      from += head + body;
+      bytes -= head + body;
+    }
+  }
+  std::memcpy(to, from, bytes);
 }
 
 void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const {
@@ -58,7 +77,7 @@ void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64
   to += begin * row_to_ * size;
   int64_t count = end - begin;
   if (row_from_ == 1 && row_to_ == 1) {
-    std::memcpy(to, from, static_cast<size_t>(count * size));
+    move(to, from, static_cast<size_t>(count * size));
     return;
   }
   switch (element_) {
@@ -69,40 +88,57 @@ void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64
   }
 }
 
+void StridedCopy::offsets(int64_t row, Dims& index, int64_t& from, int64_t& to) const {
+  from = to = 0;
+  index.resize(outer_.size());
+  for (size_t i = outer_.size(); i-- > 0;) {
+    index[i] = row % outer_[i];
+    row /= outer_[i];
+    from += index[i] * from_[i];
+    to += index[i] * to_[i];
+  }
+}
+
 void StridedCopy::rows(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const {
   auto size = static_cast<int64_t>(element_);
-  Dims index(outer_.size(), 0);
-  for (int64_t left = begin, i = static_cast<int64_t>(outer_.size()) - 1; i >= 0 && left > 0; --i) {
-    index[i] = left % outer_[i];
-    left /= outer_[i];
-    from += index[i] * from_[i] * size;
-    to += index[i] * to_[i] * size;
-  }
+  Dims index;
+  int64_t source = 0, target = 0;
+  offsets(begin, index, source, target);
   for (int64_t r = begin; r < end; ++r) {
-    row(from, to, 0, row_);
+    row(from + source * size, to + target * size, 0, row_);
     for (size_t i = outer_.size(); i-- > 0;) {
-      from += from_[i] * size;
-      to += to_[i] * size;
+      source += from_[i];
+      target += to_[i];
       if (++index[i] < outer_[i]) break;
-      from -= outer_[i] * from_[i] * size;
-      to -= outer_[i] * to_[i] * size;
+      source -= outer_[i] * from_[i];
+      target -= outer_[i] * to_[i];
       index[i] = 0;
     }
   }
+  if (stream_) stream_fence();
 }
 
 void StridedCopy::run_parallel(const std::byte* from, std::byte* to) const {
   if (bytes() <= kGrainBytes) return run(from, to);
-  int64_t row_bytes = std::max<int64_t>(row_ * static_cast<int64_t>(element_), 1);
-  if (row_count_ == 1) {
+  auto size = static_cast<int64_t>(element_);
+  int64_t row_bytes = std::max<int64_t>(row_ * size, 1);
+  if (row_bytes < 2 * kGrainBytes) {
     ThreadPool::shared().parallel_for(
-        row_, kGrainBytes / static_cast<int64_t>(element_),
-        [&](int64_t begin, int64_t end) { row(from, to, begin, end); });
+        row_count_, std::max<int64_t>(kGrainBytes / row_bytes, 1),
+        [&](int64_t begin, int64_t end) { rows(from, to, begin, end); });
     return;
   }
-  ThreadPool::shared().parallel_for(
-      row_count_, std::max<int64_t>(kGrainBytes / row_bytes, 1),
-      [&](int64_t begin, int64_t end) { rows(from, to, begin, end); });
+  // Long rows are cut into pieces.
+  int64_t pieces = row_bytes / kGrainBytes, width = (row_ + pieces - 1) / pieces;
+  ThreadPool::shared().parallel_for(row_count_ * pieces, 1, [&](int64_t begin, int64_t end) {
+    Dims index;
+    for (int64_t p = begin; p < end; ++p) {
+      int64_t source = 0, target = 0, first = p % pieces * width;
+      offsets(p / pieces, index, source, target);
+      row(from + source * size, to + target * size, first, std::min(first + width, row_));
+    }
+    if (stream_) stream_fence();
+  });
 }
 
 void copy_block(const View& from, const View& to) {

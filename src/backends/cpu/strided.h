@@ -21,13 +21,16 @@ class StridedCopy {
 
  private:
   void rows(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
+  void offsets(int64_t row, Dims& index, int64_t& from, int64_t& to) const;
   void row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
+  void move(std::byte* to, const std::byte* from, size_t bytes) const;
 
   size_t element_;
   Shape outer_;  // all merged axes but the last
   Strides from_, to_;
   int64_t row_ = 1, row_from_ = 1, row_to_ = 1;  // the last axis
   int64_t row_count_ = 1;
+  bool stream_ = false;  // past the caches
 };
 
 // All elements of a view to a view of the same shape, neither of which overlaps the other.
