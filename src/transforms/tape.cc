@@ -1,22 +1,11 @@
 #include "transforms/tape.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 namespace mica::transforms {
 
 namespace {
-
-std::shared_ptr<void> copy_params(const Node& node) {
-  const ParamsType* type = node.op->params;
-  if (!type) return nullptr;
-  auto align = std::align_val_t(type->align);
-  void* memory = ::operator new(type->size, align);
-  type->copy(memory, node.params);
-  return {memory, [type, align](void* params) {
-            type->destroy(params);
-            ::operator delete(params, align);
-          }};
-}
 
 // A value without inputs that is cheap to make again, wherever it is used.
 bool is_generator(const Node& node) {
@@ -26,6 +15,11 @@ bool is_generator(const Node& node) {
 
 }  // namespace
 
+void DestroyParams::operator()(void* params) const {
+  type->destroy(params);
+  ::operator delete(params, std::align_val_t(type->align));
+}
+
 // Builds the tape step by step; with `simplify`, looks up each step among those before it.
 class Tape::Recorder {
  public:
@@ -33,6 +27,7 @@ class Tape::Recorder {
       : tape_(tape), graph_(graph), values_(graph.values()), simplify_(simplify) {
     for (size_t i = 0; i < sources; ++i) values_[i] = static_cast<int32_t>(i);
     tape_.value_count_ = static_cast<int32_t>(sources);
+    if (simplify) seen_.reserve(graph.nodes().size());
   }
 
   void add(size_t k) {
@@ -66,27 +61,38 @@ class Tape::Recorder {
  private:
   // The number of output 0 of a step that computes what `node` does.
   int32_t record(const Node& node) {
-    Step step{node.op, node.stream, nullptr, 0, node.input_count, node.output_count, 0};
-    std::vector<int32_t> references;
-    for (const Array& input : node.input_span()) references.push_back(reference(input));
+    Step step;
+    step.op = node.op;
+    step.stream = node.stream;
+    step.reference_count = node.input_count;
+    step.output_count = node.output_count;
+    for (const Array& input : node.input_span()) reference(input);  // generators come first
     step.first_reference = static_cast<uint32_t>(tape_.references_.size());
-    tape_.references_.insert(tape_.references_.end(), references.begin(), references.end());
+    for (const Array& input : node.input_span()) tape_.references_.push_back(reference(input));
 
     bool mergeable = simplify_ && (node.input_count > 0 || elements(node.slots[0].shape) == 1);
-    uint64_t key = mergeable ? hash(node, references) : 0;
     if (mergeable) {
+      uint64_t key = hash(node, tape_.references_of(step));
       for (auto [at, end] = seen_.equal_range(key); at != end; ++at) {
-        if (!same(tape_.steps_[at->second], node, references)) continue;
+        if (!same(tape_.steps_[at->second], node, tape_.references_of(step))) continue;
         tape_.references_.resize(step.first_reference);
         return tape_.steps_[at->second].first_value;
       }
       seen_.emplace(key, tape_.steps_.size());
     }
-    step.params = copy_params(node);
+    copy_params(node, step);
     step.first_value = tape_.value_count_;
     tape_.value_count_ += static_cast<int32_t>(node.output_count);
     tape_.steps_.push_back(std::move(step));
     return tape_.steps_.back().first_value;
+  }
+
+  static void copy_params(const Node& node, Step& step) {
+    const ParamsType* type = node.op->params;
+    if (!type) return;
+    void* memory = ::operator new(type->size, std::align_val_t(type->align));
+    type->copy(memory, node.params);
+    step.params = {memory, DestroyParams{type}};
   }
 
   uint64_t hash(const Node& node, std::span<const int32_t> references) {

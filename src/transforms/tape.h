@@ -13,6 +13,11 @@
 
 namespace mica::transforms {
 
+struct DestroyParams {
+  const ParamsType* type = nullptr;
+  void operator()(void* params) const;
+};
+
 class Tape {
  public:
   // `simplify`: equal applications become one. It never merges across a checkpoint, whose
@@ -33,7 +38,7 @@ class Tape {
   struct Step {
     const Op* op = nullptr;
     Stream stream;
-    std::shared_ptr<void> params;
+    std::unique_ptr<void, DestroyParams> params;
     uint32_t first_reference = 0;
     uint32_t reference_count = 0;
     uint32_t output_count = 0;

@@ -1,6 +1,7 @@
 #include "transforms/traced_graph.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace mica::transforms {
 
@@ -15,21 +16,32 @@ TracedGraph::TracedGraph(std::span<const Array> outputs, std::span<const Array> 
     : outputs_(outputs.begin(), outputs.end()), follow_(follow) {
   if (sources.empty()) return;
   uint64_t first_id = sources[0].node()->id;
-  for (const Array& source : sources) {
-    first_id = std::min(first_id, source.node()->id);
-    first_of_node_.emplace(source.node(), values_++);
-  }
+  for (const Array& source : sources) first_id = std::min(first_id, source.node()->id);
   std::vector<Node*> candidates = traced_nodes(outputs_, first_id);
+  table_.resize(std::bit_ceil(2 * (candidates.size() + sources.size())));
+  for (const Array& source : sources) number_node(*source.node());
   nodes_.reserve(candidates.size());
   first_values_.reserve(candidates.size());
-  first_of_node_.reserve(candidates.size() + sources.size());
   for (Node* node : candidates) {
-    if (first_of_node_.count(node) || !depends(*node)) continue;
+    bool source = table_[find(node->id)].id != 0;
+    if (source || !depends(*node)) continue;
     nodes_.push_back(node);
     first_values_.push_back(values_);
-    first_of_node_.emplace(node, values_);
-    values_ += node->output_count;
+    number_node(*node);
   }
+}
+
+// The place of a node's id, or the empty one where it belongs.
+size_t TracedGraph::find(uint64_t id) const {
+  size_t mask = table_.size() - 1;
+  size_t at = id & mask;
+  while (table_[at].id != 0 && table_[at].id != id) at = (at + 1) & mask;
+  return at;
+}
+
+void TracedGraph::number_node(const Node& node) {
+  table_[find(node.id)] = {node.id, values_};
+  values_ += node.output_count;
 }
 
 bool TracedGraph::depends(const Node& node) const {
@@ -43,11 +55,11 @@ bool TracedGraph::depends(const Node& node) const {
 }
 
 int64_t TracedGraph::number(const Array& array) const {
-  if (!array.defined() || !follows(array.dtype())) return -1;
+  if (!array.defined() || table_.empty() || !follows(array.dtype())) return -1;
   const Node* node = array.node();
-  auto found = first_of_node_.find(node);
-  if (found == first_of_node_.end()) return -1;
-  return static_cast<int64_t>(found->second) + (array.slot() - node->slots);
+  const Place& place = table_[find(node->id)];
+  if (place.id == 0) return -1;
+  return static_cast<int64_t>(place.first_value) + (array.slot() - node->slots);
 }
 
 }  // namespace mica::transforms

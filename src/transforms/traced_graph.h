@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "core/trace.h"
@@ -48,12 +47,21 @@ class TracedGraph {
  private:
   bool follows(Dtype dtype) const { return follow_ == Follow::Everything || is_floating(dtype); }
   bool depends(const Node& node) const;
+  size_t find(uint64_t id) const;
+  void number_node(const Node& node);
+
+  // An open table by node id. Ids of one trace are close to each other, so their low bits spread
+  // well and neighbours share cache lines.
+  struct Place {
+    uint64_t id = 0;
+    size_t first_value = 0;
+  };
 
   Arrays outputs_;  // keeps the nodes alive
   Follow follow_;
   std::vector<Node*> nodes_;
   std::vector<size_t> first_values_;
-  std::unordered_map<const Node*, size_t> first_of_node_;
+  std::vector<Place> table_;
   size_t values_ = 0;
 };
 
