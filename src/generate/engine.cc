@@ -123,6 +123,7 @@ std::vector<Event> Engine::step() {
     drop_finished();
     throw;
   }
+  peak_cache_bytes_ = std::max(peak_cache_bytes_, cache_bytes());
   drop_finished();
   return events;
 }

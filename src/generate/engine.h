@@ -75,8 +75,9 @@ class Engine {
   bool busy() const;
   // When a pass fails its error is thrown, and the requests that took part are gone.
   std::vector<Event> step();
-  // Bytes of all caches.
+  // Bytes of all caches, and the most that they had after a step.
   int64_t cache_bytes() const;
+  int64_t peak_cache_bytes() const { return peak_cache_bytes_; }
   // Longest sequence that a request may reach.
   int64_t context_limit() const;
 
@@ -96,6 +97,7 @@ class Engine {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Event> pending_;  // of cancelled requests
   int64_t next_request_ = 1;
+  int64_t peak_cache_bytes_ = 0;
 };
 
 }  // namespace mica::generate
