@@ -9,6 +9,7 @@ mixes several versions of Unicode: its regular expressions know version 16, its 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers==0.23.* unicodedata2
     /tmp/venv/bin/python tools/make_unicode_tables.py > src/tokenizers/unicode_tables.cc
 """
+
 import ctypes
 import textwrap
 
@@ -68,11 +69,13 @@ def word_points():
 
 
 def unknown_to_normal_forms():
-    """Characters that current Unicode decomposes, composes or reorders and the reference does not."""
+    """What current Unicode decomposes, composes or reorders and the reference does not."""
     forms = {f: getattr(normalizers, f)() for f in ("NFC", "NFD", "NFKC", "NFKD")}
 
     def differs(text):
-        return any(n.normalize_str(text) != unicodedata2.normalize(f, text) for f, n in forms.items())
+        return any(
+            n.normalize_str(text) != unicodedata2.normalize(f, text) for f, n in forms.items()
+        )
 
     found = set()
     for c in POINTS:
@@ -110,15 +113,21 @@ class Pcre2:
     def matched(self, pattern):
         error, offset = ctypes.c_int(), ctypes.c_size_t()
         code = self.library.pcre2_compile_8(
-            pattern.encode(), len(pattern), self.UTF | self.UCP, ctypes.byref(error),
-            ctypes.byref(offset), None)
+            pattern.encode(),
+            len(pattern),
+            self.UTF | self.UCP,
+            ctypes.byref(error),
+            ctypes.byref(offset),
+            None,
+        )
         assert code, pattern
         data = self.library.pcre2_match_data_create_8(1, None)
         found = set()
         for c in POINTS:
             text = chr(c).encode()
             result = self.library.pcre2_match_8(
-                code, text, len(text), 0, self.NO_UTF_CHECK, data, None)
+                code, text, len(text), 0, self.NO_UTF_CHECK, data, None
+            )
             if result > 0:
                 found.add(c)
         return found

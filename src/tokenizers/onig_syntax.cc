@@ -124,28 +124,27 @@ class Translator {
 
   // Letters of options, as PCRE2 calls them: Oniguruma's m is its s. Stops at anything else.
   std::string option_flags(bool& extended) {
+    constexpr std::string_view kForeign = "WDSPyCIL";
     std::string flags;
     bool on = true;
+    bool foreign = false;
     for (;; ++at_) {
-      switch (peek()) {
-        case '-':
-          on = false;
-          flags += '-';
-          break;
-        case 'i': flags += 'i'; break;
-        case 'm': flags += 's'; break;
-        case 'x': extended = on; break;
-        case 'W':
-        case 'D':
-        case 'S':
-        case 'P':
-        case 'y':
-        case 'C':
-        case 'I':
-        case 'L': unsupported("options other than i, m and x");
-        default: return flags == "-" ? "" : flags;
+      const char c = peek();
+      if (c == '-') on = false;
+      if (c == '-' || c == 'i') {
+        flags += c;
+      } else if (c == 'm') {
+        flags += 's';
+      } else if (c == 'x') {
+        extended = on;
+      } else if (!at_end() && kForeign.find(c) != std::string_view::npos) {
+        foreign = true;
+      } else {
+        break;
       }
     }
+    if (foreign && (peek() == ')' || peek() == ':')) unsupported("options other than i, m and x");
+    return flags == "-" ? "" : flags;
   }
 
   // After "(".

@@ -47,6 +47,12 @@ TEST(TokenizerCases, OracleKinds) {
   EXPECT_EQ(count, 5 * 62);
 }
 
+TEST(TokenizerCases, OddTokenizers) {
+  size_t count = 0;
+  for (const auto& folder : case_folders(unpacked("tokenizers-odd"))) count += run_folder(folder);
+  EXPECT_GT(count, 1000);
+}
+
 TEST(TokenizerCases, FolderOfTheEnvironment) {
   const char* root = std::getenv("MICA_ORACLES");
   const std::string parent = root ? std::string(root) + "/tokenizers" : "";
