@@ -20,7 +20,10 @@ namespace mica::cpu {
 struct VectorRow {
   const Op* op;
   LinkFunction link;
+
   LinkFunction reversed;  // of operations with two arguments
+  // The same with one number as the operand; null where that gains nothing.
+  LinkFunction constant, constant_reversed;
 };
 }  // namespace mica::cpu
 #endif
@@ -70,6 +73,16 @@ template <class F>
 void binary_reversed(MICA_BLOCK) {
   MICA_NEXT(F()(operand(link->p, i, 0), a), F()(operand(link->p, i, 1), b),
             F()(operand(link->p, i, 2), c), F()(operand(link->p, i, 3), d));
+}
+template <class F>
+void binary_constant(MICA_BLOCK) {
+  Float y = hn::Set(f32, *static_cast<const float*>(link->p));
+  MICA_NEXT(F()(a, y), F()(b, y), F()(c, y), F()(d, y));
+}
+template <class F>
+void binary_constant_reversed(MICA_BLOCK) {
+  Float x = hn::Set(f32, *static_cast<const float*>(link->p));
+  MICA_NEXT(F()(x, a), F()(x, b), F()(x, c), F()(x, d));
 }
 template <bool reversed>
 HWY_INLINE Float choose(const Link* link, int64_t i, int64_t k, Float x) {
@@ -307,17 +320,20 @@ MICA_WIDE_1(erfinv, erfinv_wide(f64, x))
 
 std::span<const VectorRow> vector_rows() {
 #define MICA_ERASED(...) reinterpret_cast<LinkFunction>(&__VA_ARGS__)
-#define MICA_1(name) {&ops::name##_op, MICA_ERASED(unary<name##_code>), nullptr},
-#define MICA_2(name) \
-  {&ops::name##_op, MICA_ERASED(binary<name##_code>), MICA_ERASED(binary_reversed<name##_code>)},
-#define MICA_WIDE(name) {&ops::name##_op, MICA_ERASED(unary<wide<name##_code>>), nullptr},
+#define MICA_1(name) {&ops::name##_op, MICA_ERASED(unary<name##_code>), nullptr, nullptr, nullptr},
+#define MICA_2(name)                                                                             \
+  {&ops::name##_op, MICA_ERASED(binary<name##_code>), MICA_ERASED(binary_reversed<name##_code>), \
+   MICA_ERASED(binary_constant<name##_code>), MICA_ERASED(binary_constant_reversed<name##_code>)},
+#define MICA_WIDE(name) \
+  {&ops::name##_op, MICA_ERASED(unary<wide<name##_code>>), nullptr, nullptr, nullptr},
 #define MICA_WIDE2(name)                                    \
   {&ops::name##_op, MICA_ERASED(binary<wide<name##_code>>), \
-   MICA_ERASED(binary_reversed<wide<name##_code>>)},
-#define MICA_TEST(name) {&ops::name##_op, MICA_ERASED(test<name##_code>), nullptr},
+   MICA_ERASED(binary_reversed<wide<name##_code>>), nullptr, nullptr},
+#define MICA_TEST(name) \
+  {&ops::name##_op, MICA_ERASED(test<name##_code>), nullptr, nullptr, nullptr},
 #define MICA_COMPARISON(name)                             \
   {&ops::name##_op, MICA_ERASED(comparison<name##_code>), \
-   MICA_ERASED(comparison_reversed<name##_code>)},
+   MICA_ERASED(comparison_reversed<name##_code>), nullptr, nullptr},
   static const VectorRow rows[] = {
       MICA_1(abs) MICA_1(negative) MICA_1(sign) MICA_1(square) MICA_1(sqrt) MICA_1(rsqrt)
           MICA_1(reciprocal) MICA_2(add) MICA_2(subtract) MICA_2(multiply) MICA_2(divide) MICA_2(
@@ -374,19 +390,23 @@ HWY_EXPORT(end_of);
 HWY_EXPORT(block_size);
 
 namespace {
-LinkFunction find(const Op& op, bool reversed) {
+const VectorRow* find(const Op& op) {
   for (const VectorRow& row : HWY_DYNAMIC_DISPATCH(vector_rows)()) {
-    if (row.op == &op) return reversed ? row.reversed : row.link;
+    if (row.op == &op) return &row;
   }
   return nullptr;
 }
 }  // namespace
 
 LinkFunction chain_start(Dtype stored) { return HWY_DYNAMIC_DISPATCH(start_of)(stored); }
-LinkFunction chain_unary(const Op& op) { return find(op, false); }
-LinkFunction chain_binary(const Op& op, bool reversed) { return find(op, reversed); }
-LinkFunction chain_test(const Op& op) { return find(op, false); }
-LinkFunction chain_comparison(const Op& op, bool reversed) { return find(op, reversed); }
+LinkFunction chain_operation(const Op& op, bool reversed) {
+  const VectorRow* row = find(op);
+  return !row ? nullptr : reversed ? row->reversed : row->link;
+}
+LinkFunction chain_constant(const Op& op, bool reversed) {
+  const VectorRow* row = find(op);
+  return !row ? nullptr : reversed ? row->constant_reversed : row->constant;
+}
 LinkFunction chain_select(bool reversed) { return HWY_DYNAMIC_DISPATCH(select_of)(reversed); }
 LinkFunction chain_round(Dtype half) { return HWY_DYNAMIC_DISPATCH(round_of)(half); }
 LinkFunction chain_end(Dtype stored, bool stream) {

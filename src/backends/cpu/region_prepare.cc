@@ -107,6 +107,7 @@ class Preparer {
     flush();
     add_results();
     Registers(*program_, dtype_).assign();
+    add_patches();
     return std::move(program_);
   }
 
@@ -131,7 +132,7 @@ class Preparer {
   void add(const RegionInstruction& in, int16_t value) {
     dtype_.push_back(in.dtype);
     if (in.op == &ops::fill_op) {
-      program_->fills.push_back({value, in.dtype, in.node});
+      program_->fills.push_back({value, in.dtype, in.node, false});
       return;
     }
     int16_t arguments[3] = {-1, -1, -1};
@@ -191,17 +192,14 @@ class Preparer {
       add_select(value, arguments);
       return true;
     }
-    LinkFunction forward = in.arity == 1 ? chain_unary(*in.op) : chain_binary(*in.op, false);
-    if (!forward) return false;
+    if (!chain_operation(*in.op)) return false;
     int16_t x = arguments[0], y = arguments[1];
     bool reversed = in.arity == 2 && !in_block(x) && in_block(y);
     extend_or_begin(reversed ? y : x);
     if (in.arity == 1)
-      link({forward}, value);
-    else if (reversed)
-      link({chain_binary(*in.op, true), load(x)}, value);
+      link({chain_operation(*in.op)}, value);
     else
-      link({forward, load(y)}, value);
+      link(with_operand(*in.op, reversed, reversed ? x : y), value);
     if (in.dtype == Dtype::Bool) {
       pending_.kind = Kind::Test;
       flush();
@@ -209,6 +207,15 @@ class Preparer {
       link({chain_round(in.dtype)}, value);
     }
     return true;
+  }
+
+  ChainLink with_operand(const Op& op, bool reversed, int16_t operand) {
+    auto fill = std::find_if(program_->fills.begin(), program_->fills.end(),
+                             [&](const RegionFill& f) { return f.value == operand; });
+    if (fill == program_->fills.end()) return {chain_operation(op, reversed), load(operand)};
+    if (LinkFunction constant = chain_constant(op, reversed)) return {constant, operand};
+    fill->whole_tile = true;
+    return {chain_operation(op, reversed), operand};
   }
 
   void add_select(int16_t value, const int16_t* arguments) {
@@ -248,9 +255,8 @@ class Preparer {
 
   void flush() {
     if (pending_.links == 0) return;
-    program_->longest_chain =
-        std::max(program_->longest_chain, static_cast<size_t>(pending_.links));
     step(pending_);
+    if (pending_.kind == Kind::Chain) program_->links.push_back({program_->end_in_tile});
     pending_.links = 0;
   }
 
@@ -262,6 +268,8 @@ class Preparer {
 
   // The value, loaded before its first use if it is an input.
   int16_t load(int16_t value) {
+    for (RegionFill& fill : program_->fills) fill.whole_tile |= fill.value == value;
+
     if (is_input(value) && at(defined_at_, value) < 0) {
       at(defined_at_, value) = static_cast<int32_t>(program_->steps.size());
       program_->steps.push_back({.kind = Kind::Load, .out = value});
@@ -285,6 +293,20 @@ class Preparer {
     if (region_.reduction) {
       program_->reduced = load(at(alias_, region_.reduced_value));
       program_->reduced_dtype = computed_as(at(dtype_, region_.reduced_value));
+    }
+  }
+
+  void add_patches() {
+    auto moves = [&](int16_t value) {
+      return is_input(value) ||
+             std::any_of(program_->stores.begin(), program_->stores.end(),
+                         [&](const RegionStore& s) { return s.direct && s.value == value; });
+    };
+    for (size_t l = 0; l < program_->links.size(); ++l) {
+      auto number = static_cast<int32_t>(l);
+      const ChainLink& link = program_->links[l];
+      if (link.p >= 0 && moves(link.p)) program_->patches.push_back({number, false, link.p});
+      if (link.q >= 0 && moves(link.q)) program_->patches.push_back({number, true, link.q});
     }
   }
 

@@ -27,14 +27,22 @@ struct RegionStep {
   int16_t out;
   int16_t a = 0, b = 0, c = 0;
   TileFunction function = nullptr;
-  int32_t first = 0, links = 0;
-  int16_t store = -1;  // the only store of `out`, if there is one
+  int32_t first = 0, links = 0;  // the end of a Chain comes after them
+  int16_t store = -1;            // the only store of `out`, if there is one
+};
+
+// An operand of a link whose place in memory may change from tile to tile.
+struct LinkPatch {
+  int32_t link;
+  bool second;  // q, else p
+  int16_t value;
 };
 
 struct RegionFill {
   int16_t value;
   Dtype dtype;
   int32_t node;
+  bool whole_tile;  // false: its first element is enough
 };
 
 struct RegionInput {
@@ -67,7 +75,9 @@ class TileProgram final : public RegionProgram {
  public:
   std::vector<RegionStep> steps;
   std::vector<ChainLink> links;
+  std::vector<LinkPatch> patches;
   std::vector<RegionFill> fills;
+
   std::vector<RegionStore> stores;  // inputs first: an output may take an input's memory
   std::vector<RegionInput> inputs;
   std::vector<int16_t> register_of;  // by value; fills have none
@@ -75,7 +85,7 @@ class TileProgram final : public RegionProgram {
   size_t tile_bytes = 0;  // of a register
   int64_t chain_block = 1;
   LinkFunction end_in_tile = nullptr;
-  size_t longest_chain = 0;
+
   int16_t reduced = -1;              // value that the reduction takes
   Dtype reduced_dtype = Dtype::F32;  // as it is computed
   bool computes = false;             // has steps other than loads

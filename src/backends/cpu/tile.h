@@ -50,20 +50,17 @@ struct Link {
 
 // First: the block is elements of p, stored as float32 or a half type.
 LinkFunction chain_start(Dtype stored);
-// block = op(block), op(block, p), or with `reversed` op(p, block); null if the row has no vector
-// code.
-LinkFunction chain_unary(const Op& op);
-LinkFunction chain_binary(const Op& op, bool reversed);
+// block = op(block), op(block, p), or with `reversed` op(p, block). The link of an operation whose
+// result is bool is the last: it writes bytes. Null if the operation has no vector code.
+LinkFunction chain_operation(const Op& op, bool reversed = false);
+// The same where all elements of p are the first; null where that gains nothing.
+LinkFunction chain_constant(const Op& op, bool reversed);
 // block = p ? block : q, or with `reversed` p ? q : block.
 LinkFunction chain_select(bool reversed);
 // Rounds to a half type.
 LinkFunction chain_round(Dtype half);
 // Last: writes the block, as float32 or a half type; `stream` past the caches.
 LinkFunction chain_end(Dtype stored, bool stream);
-// Last: writes bytes, of an operation whose result is bool.
-LinkFunction chain_test(const Op& op);
-LinkFunction chain_comparison(const Op& op, bool reversed);
-
 // Runs a chain over n elements (rounded up to kChainPad).
 inline void run_chain(const Link* links, int64_t n, int64_t block, void* out) {
   auto start = reinterpret_cast<StartFunction>(links->run);

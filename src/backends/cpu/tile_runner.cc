@@ -124,7 +124,7 @@ TileRunner::TileRunner(const RegionBinding& binding)
          values = program_.register_of.size();
   size_t registers = static_cast<size_t>(program_.registers);
   size_t staging = static_cast<size_t>(kTile) * sizeof(double);
-  size_t tiles = registers + 2 * inputs + program_.fills.size(), links = program_.longest_chain + 1;
+  size_t tiles = registers + 2 * inputs + program_.fills.size(), links = program_.links.size();
   registers_ =
       arena.reserve(tiles * tile + staging + values * sizeof(void*) + links * sizeof(Link));
   blocks_ = registers_ + registers * tile;
@@ -134,6 +134,9 @@ TileRunner::TileRunner(const RegionBinding& binding)
   links_ = reinterpret_cast<Link*>(values_ + values);
   for (size_t v = 0; v < values; ++v) values_[v] = register_at(static_cast<int16_t>(v));
   set_constants();
+  auto at = [&](int16_t v) { return v < 0 ? nullptr : values_[v]; };
+  for (size_t l = 0; l < links; ++l)
+    links_[l] = {program_.links[l].run, at(program_.links[l].p), at(program_.links[l].q)};
 }
 
 void TileRunner::set_constants() {
@@ -157,18 +160,56 @@ void TileRunner::set_constants() {
     std::byte* block = fills_ + f * program_.tile_bytes;
     values_[fill.value] = block;
     const void* params = binding_.call_->params[static_cast<size_t>(fill.node)];
-    splat_fill(*static_cast<const ops::FillParams*>(params), fill.dtype, count, block);
+    splat_fill(*static_cast<const ops::FillParams*>(params), fill.dtype,
+               fill.whole_tile ? count : 1, block);
+  }
+}
+
+// Points the values that move at this tile: inputs that are read and outputs that are written in
+// place.
+void TileRunner::place(int64_t start, bool whole) {
+  in_place_ = whole || !program_.computes;
+  for (size_t i = 0; i < binding_.inputs_.size(); ++i) {
+    const BoundInput& input = binding_.inputs_[i];
+    const RegionInput& kind = program_.inputs[i];
+    if (input.kind == InputKind::Dense && !kind.widen) {
+      const std::byte* at =
+          in_place_ ? input.data + start * kind.bytes : register_at(static_cast<int16_t>(i));
+      values_[i] = const_cast<std::byte*>(at);
+    } else if (input.kind == InputKind::Periodic) {
+      place_period(i, start);
+    }
+  }
+  for (size_t o = 0; o < program_.stores.size(); ++o) {
+    const BoundOutput& output = binding_.outputs_[o];
+    const RegionStore& store = program_.stores[o];
+    if (!output.direct) continue;
+    values_[store.value] = whole ? output.data + start * store.bytes : register_at(store.value);
+    const RegionStep& step = program_.steps[static_cast<size_t>(store.defined_at)];
+    if (step.kind != RegionStep::Kind::Chain) continue;
+    links_[step.first + step.links].run = whole ? output.end : program_.end_in_tile;
+    streamed_ |= whole && output.stream;
+  }
+  for (const LinkPatch& patch : program_.patches)
+    (patch.second ? links_[patch.link].q : links_[patch.link].p) = values_[patch.value];
+}
+
+void TileRunner::place_period(size_t i, int64_t start) {
+  const BoundInput& input = binding_.inputs_[i];
+  const RegionInput& kind = program_.inputs[i];
+  int64_t at = start % input.period;
+  if (input.period < kTile) {
+    values_[i] = own_block(i) + at * kind.tile_bytes;
+  } else if (in_place_ && !kind.widen && at + kTile <= input.period) {
+    values_[i] = const_cast<std::byte*>(input.data + at * kind.bytes);
+  } else {
+    values_[i] = register_at(static_cast<int16_t>(i));
   }
 }
 
 void TileRunner::run(int64_t start, int64_t count) {
   bool whole = count % kChainPad == 0;
-  for (size_t o = 0; o < program_.stores.size(); ++o) {
-    const BoundOutput& output = binding_.outputs_[o];
-    const RegionStore& store = program_.stores[o];
-    if (output.direct)
-      values_[store.value] = whole ? output.data + start * store.bytes : register_at(store.value);
-  }
+  place(start, whole);
   for (const RegionStep& step : program_.steps) {
     switch (step.kind) {
       case RegionStep::Kind::Load: load(step.out, start, count); break;
@@ -176,7 +217,7 @@ void TileRunner::run(int64_t start, int64_t count) {
         step.function(values_[step.out], values_[step.a], values_[step.b], values_[step.c],
                       padded(count));
         break;
-      default: run_links(step, count, whole);
+      default: run_chain(links_ + step.first, count, program_.chain_block, values_[step.out]);
     }
   }
   for (size_t o = 0; o < program_.stores.size(); ++o) {
@@ -184,57 +225,23 @@ void TileRunner::run(int64_t start, int64_t count) {
   }
 }
 
-void TileRunner::run_links(const RegionStep& step, int64_t count, bool whole) {
-  const ChainLink* link = program_.links.data() + step.first;
-  for (int32_t l = 0; l < step.links; ++l, ++link)
-    links_[l] = {link->run, link->p < 0 ? nullptr : values_[link->p],
-                 link->q < 0 ? nullptr : values_[link->q]};
-  if (step.kind == RegionStep::Kind::Chain) {
-    links_[step.links].run = program_.end_in_tile;
-    if (step.store >= 0 && whole && binding_.outputs_[static_cast<size_t>(step.store)].direct) {
-      const BoundOutput& output = binding_.outputs_[static_cast<size_t>(step.store)];
-      links_[step.links].run = output.end;
-      streamed_ |= output.stream;
-    }
-  }
-  run_chain(links_, count, program_.chain_block, values_[step.out]);
-}
-
+// Fills the register of an input that is not read in place.
 void TileRunner::load(int16_t value, int64_t start, int64_t count) {
   auto i = static_cast<size_t>(value);
+  std::byte* to = register_at(value);
+  if (values_[i] != to) return;
   const BoundInput& input = binding_.inputs_[i];
   const RegionInput& kind = program_.inputs[i];
-  int64_t at = start;
-  switch (input.kind) {
-    case InputKind::Uniform: return;
-    case InputKind::Dense: break;
-    case InputKind::Periodic:
-      at = start % input.period;
-      if (input.period < kTile) {
-        values_[i] = own_block(i) + at * kind.tile_bytes;
-        return;
-      }
-      if (at + count <= input.period) break;
-      [[fallthrough]];
-    case InputKind::Strided:
-      values_[i] = register_at(value);
-      load_block(i, start, count, values_[i]);
-      return;
-  }
-  // `count` elements in a row.
+  int64_t at = input.kind == InputKind::Periodic ? start % input.period : start;
+  if (input.kind == InputKind::Strided ||
+      (input.kind == InputKind::Periodic && at + count > input.period))
+    return load_block(i, start, count, to);
   const std::byte* from = input.data + at * kind.bytes;
-  bool whole = count % kChainPad == 0;
-  if (!kind.widen && (whole || !program_.computes)) {
-    values_[i] = const_cast<std::byte*>(from);
-    return;
-  }
-  values_[i] = register_at(value);
-  if (!whole) {
-    std::byte* to = kind.widen ? staging_ : register_at(value);
-    std::memcpy(to, from, static_cast<size_t>(count * kind.bytes));
+  if (!kind.widen || count % kTilePad != 0) {
+    std::memcpy(kind.widen ? staging_ : to, from, static_cast<size_t>(count * kind.bytes));
     from = staging_;
   }
-  if (kind.widen) kind.widen(from, static_cast<float*>(values_[i]), padded(count));
+  if (kind.widen) kind.widen(from, reinterpret_cast<float*>(to), padded(count));
 }
 
 void TileRunner::load_block(size_t i, int64_t start, int64_t count, void* to) {

@@ -74,7 +74,8 @@ class TileRunner {
 
  private:
   void set_constants();
-  void run_links(const RegionStep& step, int64_t count, bool whole);
+  void place(int64_t start, bool whole);
+  void place_period(size_t input, int64_t start);
   void load(int16_t input, int64_t start, int64_t count);
   void load_block(size_t input, int64_t start, int64_t count, void* to);
   void store(size_t store, int64_t start, int64_t count);
@@ -91,9 +92,11 @@ class TileRunner {
   std::byte* registers_;
   std::byte* blocks_;
   std::byte* fills_;
-  std::byte* staging_;  // one tile, of elements as they lie in memory
-  void** values_;       // by value
-  Link* links_;         // of the chain that runs
+  std::byte* staging_;     // one tile, of elements as they lie in memory
+  void** values_;          // by value
+  Link* links_;            // of the program, with pointers for values
+  bool in_place_ = false;  // dense inputs of the tile are read where they lie
+
   bool streamed_ = false;
 };
 
