@@ -77,9 +77,6 @@ void dequantize(const KernelCall& call) {
   if (out.size() == 0) return;
   QuantizedMatrix matrix =
       matrix_of(call.inputs[0], call.inputs[1], call.inputs[2], p.group_size, p.bits);
-  // All rows follow each other; strides of axes of extent 1 say nothing.
-  matrix.packed_stride = call.inputs[0].shape.back();
-  matrix.scales_stride = matrix.biases_stride = call.inputs[1].shape.back();
   ThreadPool::shared().parallel_for(
       out.size() / columns, row_grain(columns), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row)
