@@ -79,6 +79,7 @@ int64_t Engine::add(Request request) {
                                                       StopText(request.stop),
                                                       std::nullopt,
                                                       request.prompt});
+  sequence->cache.expect(length);
   if (tokenizer_) sequence->decoder.emplace(*tokenizer_, true);
   sequence->request = std::move(request);
   sequences_.push_back(std::move(sequence));

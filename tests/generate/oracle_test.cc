@@ -55,6 +55,7 @@ std::vector<std::vector<double>> logits_of(models::Model& model, const std::vect
   std::vector<std::vector<double>> rows;
   nn::SequenceCache cache = model.make_cache(cached);
   auto total = static_cast<int64_t>(ids.size());
+  cache.expect(total);
   for (int64_t first = 0; first < total; first += chunk) {
     int64_t count = std::min(chunk, total - first);
     nn::Batch batch({&cache}, count);

@@ -211,6 +211,8 @@ class Decoder : public Model {
       v.module(names.layers + '.' + std::to_string(i), *layers_[i]);
     v.module(names.final_norm, final_norm_);
     if (head_) v.module(names.head, *head_);
+    if (config_.tied_head && config_.head_bias)
+      v.parameter((names.head + ".bias").c_str(), tied_bias_, {config_.vocabulary});
   }
 
   Array forward(const Array& ids_BL, nn::Batch& batch, LogitsAt at) override {
@@ -221,6 +223,7 @@ class Decoder : public Model {
     if (at == LogitsAt::Last) x_BLD = slice_axis(x_BLD, 1, batch.tokens() - 1, batch.tokens());
     x_BLD = final_norm_(x_BLD);
     Array logits_BLV = head_ ? (*head_)(x_BLD) : embedding_.as_linear(x_BLD);
+    if (tied_bias_.defined()) logits_BLV = astype(logits_BLV + tied_bias_, logits_BLV.dtype());
     if (config_.final_softcap > 0)
       logits_BLV = tanh(logits_BLV / config_.final_softcap) * config_.final_softcap;
     return logits_BLV;
@@ -260,6 +263,7 @@ class Decoder : public Model {
   std::vector<std::unique_ptr<Layer>> layers_;
   Norm final_norm_;
   std::optional<Linear> head_;
+  Array tied_bias_;  // of a head that shares the embedding's matrix
 };
 
 }  // namespace

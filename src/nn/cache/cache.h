@@ -33,7 +33,11 @@ struct Span {
   int64_t tokens = 0;  // new tokens
   Array offsets;       // int32 [1]: start
   Array lengths;       // int32 [1]: start + tokens
+  int64_t expected =
+      0;  // length that the sequence is known to reach: a prompt that comes in chunks
   int64_t length() const { return start + tokens; }
+  // Length whose rotary frequencies apply: all chunks of a prompt use those of the whole prompt.
+  int64_t rope_length() const { return length() > expected ? length() : expected; }
 };
 
 // One layer of one sequence.
@@ -67,6 +71,9 @@ class SequenceCache {
   int64_t bytes() const;
   LayerCache& layer(size_t index) { return *layers_.at(index); }
   void advance(int64_t tokens) { length_ += tokens; }
+  // Says how long the prompt is that will come in chunks.
+  void expect(int64_t length) { expected_ = length; }
+  int64_t expected() const { return expected_; }
   void trim(int64_t length);
   // The arrays that hold the state, so that they are evaluated with the results.
   Arrays state() const;
@@ -74,6 +81,7 @@ class SequenceCache {
  private:
   std::vector<std::unique_ptr<LayerCache>> layers_;
   int64_t length_ = 0;
+  int64_t expected_ = 0;
 };
 
 // The sequences of one forward pass, with the same number of new tokens each.

@@ -31,7 +31,7 @@ AttentionOptions causal(const Span& span, const AttendOptions& options, int64_t 
 }
 
 Array rotate(const Array& x, const Array& offsets, const Span& span, const AttendOptions& options) {
-  return options.rope ? (*options.rope)(x, offsets, span.length()) : x;
+  return options.rope ? (*options.rope)(x, offsets, span.rope_length()) : x;
 }
 
 bool keeps_unrotated(const AttendOptions& options) {
