@@ -167,25 +167,44 @@ void answer_lines(const std::function<std::string(std::string_view line)>& answe
 
 // --- Ids -----------------------------------------------------------------------------------------
 
-std::vector<int32_t> parse_ids(std::string_view text) {
+namespace {
+
+// The first id of a list, which is cut off with its comma and white space.
+int64_t take_id(std::string_view& text) {
   constexpr std::string_view kSpace = " \t\r\n";
-  text = trim(text);
+  auto skip_space = [&] {
+    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+  };
+  const std::string_view word = text.substr(0, text.find_first_of(", \t\r\n"));
+  const auto id = parse_integer(word);
+  if (!id) throw_usage("'{}' is no token id; ids are whole numbers, like 1,2,3", excerpt(word));
+  text.remove_prefix(word.size());
+  skip_space();
+  if (text.starts_with(',')) {
+    text.remove_prefix(1);
+    skip_space();
+    if (text.empty()) throw_usage("an id is missing after the last comma");
+  }
+  return *id;
+}
+
+}  // namespace
+
+std::vector<int32_t> read_ids(const std::string& option) {
+  const bool from_input = option == "-";
+  const std::string all = from_input ? read_input() : option;
+  std::string_view text = trim(all);
   if (text.starts_with('[') && text.ends_with(']')) text = trim(text.substr(1, text.size() - 2));
   std::vector<int32_t> ids;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find_first_of(", \t\r\n"), text.size());
-    const std::string_view word = text.substr(0, end);
-    const auto id = parse_integer(word);
-    if (!id) throw_value("'{}' is no token id: ids are whole numbers, like 1,2,3", excerpt(word));
-    if (*id < 0 || *id > INT32_MAX) throw_value("id {} is outside of any vocabulary", *id);
-    ids.push_back(static_cast<int32_t>(*id));
-    // A comma may have white space around it; ids may also be separated by white space alone.
-    text.remove_prefix(std::min(text.find_first_not_of(kSpace, end), text.size()));
-    if (text.starts_with(',')) {
-      text.remove_prefix(1);
-      text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
-      if (text.empty()) throw_value("an id is missing after the last comma");
+  try {
+    while (!text.empty()) {
+      const int64_t id = take_id(text);
+      if (id < 0 || id > INT32_MAX) throw_value("id {} is outside of any vocabulary", id);
+      ids.push_back(static_cast<int32_t>(id));
     }
+  } catch (const UsageError& error) {
+    if (!from_input) throw;
+    throw_value("standard input: {}", error.what());
   }
   return ids;
 }

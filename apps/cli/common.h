@@ -77,8 +77,9 @@ void answer_lines(const std::function<std::string(std::string_view line)>& answe
 
 // --- Ids -----------------------------------------------------------------------------------------
 
-// "1,2,3": ids separated by commas or white space, perhaps in brackets. Throws Value, also for
-// numbers that no id can be.
-std::vector<int32_t> parse_ids(std::string_view text);
+// The ids that an option gives, "1,2,3", or standard input if that is "-": separated by commas or
+// white space, perhaps in brackets. What is no number in the option is a UsageError, in standard
+// input a Value error; so is a number that no id can be.
+std::vector<int32_t> read_ids(const std::string& option);
 
 }  // namespace mica::cli

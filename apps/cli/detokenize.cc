@@ -40,7 +40,7 @@ class Detokenize : public Subcommand {
       });
       return kSuccess;
     }
-    const auto ids = parse_ids(ids_ && ids_ != "-" ? *ids_ : read_input());
+    const auto ids = read_ids(ids_.value_or("-"));
     const std::string text = tokenizer.decode(ids, !keep_special_);
     if (common_.json()) {
       JsonWriter json;

@@ -198,7 +198,7 @@ void Generate::read_model() {
 
 void Generate::read_prompt() {
   if (prompt_ids_) {
-    prompt_ = parse_ids(prompt_ids_ == "-" ? read_input() : *prompt_ids_);
+    prompt_ = read_ids(*prompt_ids_);
     return;
   }
   if (!tokenizer_)

@@ -69,7 +69,9 @@ Report::Report(const std::string& folder, std::optional<int64_t> context)
   quantization_ = config_.find("quantization");
   if (!quantization_) quantization_ = config_.find("quantization_config");
   try {
-    info_ = models::make_model(config_)->info();
+    const auto model = models::make_model(config_);
+    model->set_activations(models::stored_activations(checkpoint_));
+    info_ = model->info();
   } catch (const Error& error) {
     unsupported_ = error.what();
   }

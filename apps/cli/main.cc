@@ -36,15 +36,14 @@ std::string help() {
 }
 
 const SubcommandRow& find_subcommand(const std::string& name) {
-  std::vector<std::string> known;
+  std::vector<std::string> known{"--help", "--version"};
   for (const SubcommandRow& row : subcommands()) {
     if (name == row.name) return row;
     known.push_back(row.name);
   }
   const auto meant = closest(name, known);
-  throw_usage("unknown {} '{}'{}; known: {}", name.starts_with('-') ? "option" : "command",
-              excerpt(name), meant ? fmt::format("; did you mean '{}'?", *meant) : "",
-              join(known, ", "));
+  throw_usage("unknown {} '{}'; {}", name.starts_with('-') ? "option" : "command", excerpt(name),
+              meant ? fmt::format("did you mean '{}'?", *meant) : "known: " + join(known, ", "));
 }
 
 int run_subcommand(const SubcommandRow& row, std::span<const std::string> arguments) {

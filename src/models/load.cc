@@ -5,7 +5,6 @@
 
 #include "base/memory_info.h"
 #include "base/strings.h"
-#include "io/checkpoint.h"
 #include "models/registry.h"
 
 namespace mica::models {
@@ -139,17 +138,6 @@ class Loader : public nn::Visitor {
   std::vector<std::string> missing_;
 };
 
-// The embedding's type says what the checkpoint was made for.
-Dtype stored_activations(const io::Checkpoint& checkpoint) {
-  for (const char* end :
-       {"embed_tokens.scales", "wte.scales", "embed_tokens.weight", "wte.weight"}) {
-    for (const auto& [name, tensor] : checkpoint.tensors()) {
-      if (name.ends_with(end)) return io::dtype_of_safetensors(tensor.entry->dtype, name);
-    }
-  }
-  return Dtype::F32;
-}
-
 void check_memory(const MemoryEstimate& need, int64_t limit) {
   if (limit == 0) limit = static_cast<int64_t>(available_memory());
   if (need.total() <= limit) return;
@@ -163,6 +151,17 @@ void check_memory(const MemoryEstimate& need, int64_t limit) {
 }
 
 }  // namespace
+
+// The embedding's type says what the checkpoint was made for.
+Dtype stored_activations(const io::Checkpoint& checkpoint) {
+  for (const char* end :
+       {"embed_tokens.scales", "wte.scales", "embed_tokens.weight", "wte.weight"}) {
+    for (const auto& [name, tensor] : checkpoint.tensors()) {
+      if (name.ends_with(end)) return io::dtype_of_safetensors(tensor.entry->dtype, name);
+    }
+  }
+  return Dtype::F32;
+}
 
 int64_t ModelInfo::cache_bytes(int64_t length) const {
   int64_t positions = 0;

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "io/checkpoint.h"
 #include "models/model.h"
 
 namespace mica::models {
@@ -35,6 +36,9 @@ struct LoadedModel {
 // shapes), Unsupported (types and quantizations that Mica does not run), OutOfMemory with the
 // estimate.
 LoadedModel load_model(const std::string& folder, const LoadOptions& options = {});
+
+// The activations' dtype that a checkpoint was made for.
+Dtype stored_activations(const io::Checkpoint& checkpoint);
 
 // The sum that load_model compares with the memory there is.
 struct MemoryEstimate {

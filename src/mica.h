@@ -1,0 +1,56 @@
+// Everything that a C++ program needs of Mica.
+//
+//   #include <mica/mica.h>
+//
+//   mica::Array x = mica::Array::from<float>({1, 2, 3, 4}, {2, 2});
+//   float total = mica::sum(x * x).item<float>();
+//
+// Each header named here is the manual of its part.
+#pragma once
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/thread_pool.h"
+#include "core/array.h"
+#include "core/counters.h"
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/shape.h"
+#include "core/tree.h"
+#include "generate/engine.h"
+#include "generate/generation_config.h"
+#include "generate/sampler.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+#include "models/load.h"
+#include "models/model.h"
+#include "models/registry.h"
+#include "nn/activation.h"
+#include "nn/cache/cache.h"
+#include "nn/linear.h"
+#include "nn/module.h"
+#include "nn/moe.h"
+#include "nn/norm.h"
+#include "nn/rope.h"
+#include "ops/attention.h"
+#include "ops/create.h"
+#include "ops/elementwise.h"
+#include "ops/experts.h"
+#include "ops/function.h"
+#include "ops/index.h"
+#include "ops/indexing.h"
+#include "ops/join.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/quantized.h"
+#include "ops/reduce.h"
+#include "ops/rope.h"
+#include "ops/shape.h"
+#include "ops/softmax.h"
+#include "ops/sort.h"
+#include "tokenizers/tokenizer.h"
+#include "transforms/autograd.h"
+#include "transforms/checkpoint.h"
+#include "transforms/compile.h"
+#include "transforms/custom.h"
+#include "transforms/vmap.h"
