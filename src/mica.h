@@ -43,6 +43,7 @@
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/quantized.h"
+#include "ops/random.h"
 #include "ops/reduce.h"
 #include "ops/rope.h"
 #include "ops/shape.h"
