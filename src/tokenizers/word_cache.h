@@ -27,9 +27,9 @@ class WordCache {
     return {slot.ids, same ? slot.count : size_t{0}};
   }
 
-  // Words with more ids than a slot holds are not kept.
+  // Words without ids, and those with more than a slot holds, are not kept.
   void put(std::string_view word, uint64_t hash, std::span<const int32_t> ids) {
-    if (ids.size() > std::size(Slot{}.ids)) return;
+    if (ids.empty() || ids.size() > std::size(Slot{}.ids)) return;
     Slot& slot = slots_[hash % kSlots];
     slot.tag = tag_of(hash);
     slot.length = static_cast<uint8_t>(word.size());
