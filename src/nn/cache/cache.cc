@@ -31,8 +31,8 @@ Batch::Batch(std::vector<SequenceCache*> sequences, int64_t tokens)
   for (const SequenceCache* sequence : sequences_) {
     auto start = static_cast<int32_t>(sequence->length());
     auto length = static_cast<int32_t>(start + tokens);
-    spans_.push_back(
-        {start, tokens, Array::from<int32_t>({start}, {1}), Array::from<int32_t>({length}, {1})});
+    spans_.push_back({start, tokens, Array::from<int32_t>({start}, {1}),
+                      Array::from<int32_t>({length}, {1}), sequence->expected()});
   }
 }
 
