@@ -36,9 +36,9 @@ void expect_close(const RegionCase& c) {
     double allowed = want[o].dtype != Dtype::F64 ? 1 : op.reduce == Reduce::Prod ? 100 : 2;
     for (int64_t i = 0; i < want[o].size(); ++i)
       ASSERT_LE(ulps(want[o], got[o], i), allowed)
-          << op.name << " " << dtype_name(c.inputs[0].dtype) << " " << to_string(c.space) << " over "
-          << fmt::format("{}", fmt::join(c.region.axes, ",")) << " element " << i << ": "
-          << got[o].get(i) << " for " << want[o].get(i);
+          << op.name << " " << dtype_name(c.inputs[0].dtype) << " " << to_string(c.space)
+          << " over " << fmt::format("{}", fmt::join(c.region.axes, ",")) << " element " << i
+          << ": " << got[o].get(i) << " for " << want[o].get(i);
   }
 }
 

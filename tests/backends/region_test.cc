@@ -93,8 +93,8 @@ TEST(Region, ReadsEveryLayoutAsTheReferenceDoes) {
     for (size_t o = 0; o < want.size(); ++o) {
       for (int64_t i = 0; i < want[o].size(); ++i)
         ASSERT_EQ(ulps(want[o], got[o], i), 0)
-            << "round " << round << " " << dtype_name(dtype) << " " << to_string(c.space) << " element " << i
-            << ": " << got[o].get(i) << " for " << want[o].get(i);
+            << "round " << round << " " << dtype_name(dtype) << " " << to_string(c.space)
+            << " element " << i << ": " << got[o].get(i) << " for " << want[o].get(i);
     }
   }
 }
@@ -202,8 +202,8 @@ TEST(Region, FusedIsBitEqualToOneByOne) {
         auto item = static_cast<size_t>(size_of(want[o].dtype)), at = static_cast<size_t>(i) * item;
         bool same = std::memcmp(&want[o].bytes[at], &got[o].bytes[at], item) == 0;
         ASSERT_TRUE(same || (std::isnan(want[o].get(i)) && std::isnan(got[o].get(i))))
-            << "round " << round << " output " << o << " " << to_string(g.c.space) << " element " << i << ": "
-            << got[o].get(i) << " for " << want[o].get(i);
+            << "round " << round << " output " << o << " " << to_string(g.c.space) << " element "
+            << i << ": " << got[o].get(i) << " for " << want[o].get(i);
       }
     }
   }

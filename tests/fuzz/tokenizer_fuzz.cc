@@ -1,5 +1,5 @@
-// tokenizer.json from strangers: up to the first NUL the file, after it a text to encode; its ids, and
-// the bytes of the text taken as ids, are decoded whole and as a stream, which must agree.
+// tokenizer.json from strangers: up to the first NUL the file, after it a text to encode; its ids,
+// and the bytes of the text taken as ids, are decoded whole and as a stream, which must agree.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
