@@ -94,6 +94,12 @@ int64_t check_quantized(const char* name, const Array& w, const Array& scales, c
   return columns;
 }
 
+Array needed_biases(const std::optional<Array>& biases, const char* name, std::string_view mode) {
+  check_quantization(name, 64, 4, mode);
+  if (!biases) throw_value("[{}] affine quantization needs biases", name);
+  return *biases;
+}
+
 Dtype quantized_dtype(const char* name, const Array& x, const Array& scales, const Array& biases) {
   if (x.dtype() == Dtype::Bool) throw_value("[{}] x must be a number, got {}", name, x.dtype());
   return promote(x.dtype(), promote(scales.dtype(), biases.dtype()));
@@ -379,17 +385,6 @@ const Op quantized_matmul_op{.name = "quantized_matmul",
                              .vmap = &matmul_vmap,
                              .samples = &matmul_samples};
 
-namespace {
-
-// In affine mode, the only one, biases are needed.
-Array needed(const std::optional<Array>& biases, const char* name, const std::string& mode) {
-  check_quantization(name, 64, 4, mode);
-  if (!biases) throw_value("[{}] affine quantization needs biases", name);
-  return *biases;
-}
-
-}  // namespace
-
 void quantized_ops(Registry& registry) {
   registry.ops.add(quantize_op);
   registry.ops.add(dequantize_op);
@@ -415,8 +410,8 @@ void quantized_ops(Registry& registry) {
       [](const Array& w, const Array& scales, const std::optional<Array>& biases,
          const std::optional<int>& group_size, const std::optional<int>& bits,
          const std::string& mode, const std::optional<Dtype>& dtype, Stream s) {
-        return dequantize(w, scales, needed(biases, "dequantize", mode), group_size.value_or(64),
-                          bits.value_or(4), mode, dtype, s);
+        return dequantize(w, scales, needed_biases(biases, "dequantize", mode),
+                          group_size.value_or(64), bits.value_or(4), mode, dtype, s);
       });
   registry.functions.add(
       "quantized_matmul",
@@ -428,8 +423,8 @@ void quantized_ops(Registry& registry) {
       [](const Array& x, const Array& w, const Array& scales, const std::optional<Array>& biases,
          bool transpose, const std::optional<int>& group_size, const std::optional<int>& bits,
          const std::string& mode, Stream s) {
-        return quantized_matmul(x, w, scales, needed(biases, "quantized_matmul", mode), transpose,
-                                group_size.value_or(64), bits.value_or(4), mode, s);
+        return quantized_matmul(x, w, scales, needed_biases(biases, "quantized_matmul", mode),
+                                transpose, group_size.value_or(64), bits.value_or(4), mode, s);
       });
 }
 

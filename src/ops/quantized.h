@@ -74,6 +74,8 @@ QuantizationParams check_quantization(const char* name, int group_size, int bits
 // Checks that packed, scales and biases fit each other; gives the number of columns.
 int64_t check_quantized(const char* name, const Array& w, const Array& scales, const Array& biases,
                         QuantizationParams p);
+// The biases, which are there in affine mode, the only one.
+Array needed_biases(const std::optional<Array>& biases, const char* name, std::string_view mode);
 // The dtype of a product with x, checked.
 Dtype quantized_dtype(const char* name, const Array& x, const Array& scales, const Array& biases);
 // The integers q of a packed array, [..., K], as `dtype`.

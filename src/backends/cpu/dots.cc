@@ -109,14 +109,15 @@ namespace {
 template <class T>
 struct Sides {
   explicit Sides(const Gemm<T>& g)
-      : swapped(!few(g.m, g.k, g.right)),
+      : swapped(!few(g.m, g.k, g.left, g.right)),
         rows(swapped ? g.left : g.right),
         vectors(swapped ? g.right : g.left),
         row_count(swapped ? g.m : g.n),
         vector_count(swapped ? g.n : g.m),
         padded((g.k + 15) / 16 * 16) {}
-  static bool few(int64_t count, int64_t k, const GemmOperand& other) {
-    return count <= kMaxDots && k >= kDotDepth * count && other.inner_stride == 1 && !other.fill;
+  static bool few(int64_t count, int64_t k, const GemmOperand& vectors, const GemmOperand& rows) {
+    return count <= kMaxDots && k >= kDotDepth * count && rows.inner_stride == 1 && !rows.fill &&
+           !vectors.fill;
   }
 
   bool swapped;  // the rows are the left operand's
@@ -168,7 +169,7 @@ template void widen_vectors(const GemmOperand&, int64_t, int64_t, int64_t, doubl
 template <class T>
 bool is_dots(const Gemm<T>& g) {
   using S = Sides<T>;
-  return S::few(g.m, g.k, g.right) || S::few(g.n, g.k, g.left);
+  return S::few(g.m, g.k, g.left, g.right) || S::few(g.n, g.k, g.right, g.left);
 }
 
 template <class T>

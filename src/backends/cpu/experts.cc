@@ -1,8 +1,11 @@
+// Products with one matrix per expert: the rows that chose an expert run as one product, gathered
+// and scattered by their numbers.
 #include "ops/experts.h"
 
 #include <vector>
 
-#include "backends/cpu/gemm.h"
+#include "backends/cpu/grouped.h"
+#include "backends/cpu/quantized.h"
 #include "core/backend.h"
 #include "ops/index.h"
 
@@ -10,78 +13,92 @@ namespace mica::cpu {
 
 namespace {
 
-// The rows of x and of the output (numbered over T and k) that go to each expert.
-struct Choice {
-  std::vector<int64_t> from, to;
-};
+const int64_t kAnyRow = 0;  // stands for lists of rows where only their presence counts
 
-std::vector<Choice> choices(const KernelCall& call) {
-  const View& x = call.inputs[0];
+std::vector<int64_t> expert_of_rows(const KernelCall& call) {
   const View& ids = call.inputs[1];
-  std::vector<Choice> by_expert(static_cast<size_t>(call.as<ops::ExpertParams>().experts));
-  int64_t per_token = ids.shape[1];
-  for (int64_t i = 0; i < ids.size(); ++i) {
-    int64_t id = dispatch(ids.dtype, [&](auto tag) {
-      return static_cast<int64_t>(ids.as<typename decltype(tag)::type>()[i]);
-    });
-    id = ops::resolve_index(id, static_cast<int64_t>(by_expert.size()), 0, "expert_matmul");
-    Choice& choice = by_expert[static_cast<size_t>(id)];
-    choice.from.push_back(x.shape[1] == 1 ? i / per_token : i);
-    choice.to.push_back(i);
-  }
-  return by_expert;
+  std::vector<int64_t> experts(static_cast<size_t>(ids.size()));
+  dispatch(ids.dtype, [&](auto tag) {
+    auto* values = ids.as<typename decltype(tag)::type>();
+    for (size_t i = 0; i < experts.size(); ++i)
+      experts[i] = ops::resolve_index(static_cast<int64_t>(values[i]),
+                                      call.as<ops::ExpertParams>().experts, 0, "expert_matmul");
+  });
+  return experts;
 }
 
+GemmOperand rows_of(const View& x) {
+  return {.data = x.data, .dtype = x.dtype, .vector_stride = x.shape[2], .chosen = &kAnyRow};
+}
+GemmOutput places_of(const View& out) {
+  return {.data = out.data, .dtype = out.dtype, .row_stride = out.shape[2], .chosen = &kAnyRow};
+}
+
+// The product of all rows with expert `e`.
 template <class T>
-Gemm<T> product(const KernelCall& call, int64_t rows) {
+Gemm<T> dense_product(const KernelCall& call, int64_t e) {
+  const View &x = call.inputs[0], &w = call.inputs[static_cast<size_t>(2 + e)];
+  return {.m = call.inputs[1].size(),
+          .n = w.shape[0],
+          .k = w.shape[1],
+          .left = rows_of(x),
+          .right = {.data = w.data, .dtype = w.dtype, .vector_stride = w.shape[1]},
+          .out = places_of(call.outputs[0])};
+}
+template <class T>
+QuantizedGemm<T> quantized_product(const KernelCall& call, int64_t e) {
+  const auto& p = call.as<ops::ExpertParams>();
   const View& x = call.inputs[0];
-  const View& out = call.outputs[0];
-  const View& w = call.inputs[2];
-  return {rows,
-          w.shape[0],
-          w.shape[1],
-          {.data = x.data, .dtype = x.dtype, .vector_stride = x.shape[2]},
-          {.data = w.data, .dtype = w.dtype, .vector_stride = w.shape[1]},
-          {.data = out.data, .dtype = out.dtype, .row_stride = w.shape[0]}};
+  auto at = [&](int64_t i) -> const View& {
+    return call.inputs[static_cast<size_t>(2 + 3 * e + i)];
+  };
+  return {.m = call.inputs[1].size(),
+          .n = at(0).shape[0],
+          .k = x.shape[2],
+          .left = rows_of(x),
+          .matrix = QuantizedMatrix::of(at(0), at(1), at(2), p.group_size, p.bits),
+          .out = places_of(call.outputs[0])};
 }
 
-template <class T>
-void run(const KernelCall& call) {
-  auto by_expert = choices(call);
-  for (size_t e = 0; e < by_expert.size(); ++e) {
-    const Choice& choice = by_expert[e];
-    if (choice.to.empty()) continue;
-    auto one = product<T>(call, static_cast<int64_t>(choice.to.size()));
-    one.left.chosen = choice.from.data();
-    one.out.chosen = choice.to.data();
-    one.right.data = call.inputs[2 + e].data;
-    one.run(call.workspace);
-  }
+// Calls f with a function from an expert's number to its product.
+template <class F>
+decltype(auto) with_products(const KernelCall& call, F&& f) {
+  bool dense = call.as<ops::ExpertParams>().group_size == 0;
+  if (call.outputs[0].dtype == Dtype::F64)
+    return dense ? f([&](int64_t e) { return dense_product<double>(call, e); })
+                 : f([&](int64_t e) { return quantized_product<double>(call, e); });
+  return dense ? f([&](int64_t e) { return dense_product<float>(call, e); })
+               : f([&](int64_t e) { return quantized_product<float>(call, e); });
 }
 
 void expert_matmul(const KernelCall& call) {
-  call.outputs[0].dtype == Dtype::F64 ? run<double>(call) : run<float>(call);
+  Groups groups(expert_of_rows(call), call.as<ops::ExpertParams>().experts);
+  // Rows of x: one per choice, or one per token.
+  int64_t choices = call.inputs[0].shape[1] == 1 ? call.inputs[1].shape[1] : 1;
+  with_products(call, [&](auto&& product_of) {
+    std::vector<int64_t> from;
+    for (int64_t e = 0; e < groups.matrices(); ++e) {
+      auto to = groups.places(e);
+      if (to.empty()) continue;
+      from.clear();
+      for (int64_t place : to) from.push_back(place / choices);
+      auto product = product_of(e);
+      product.m = static_cast<int64_t>(to.size());
+      product.left.chosen = from.data();
+      product.out.chosen = to.data();
+      product.run(call.workspace);
+    }
+  });
 }
 
-// For the case that all rows choose one expert.
 size_t workspace(const KernelCall& call) {
-  int64_t most = call.inputs[1].size();
-  static const int64_t any = 0;
-  auto bytes = [&](auto one) {
-    one.out.chosen = &any;
-    return one.workspace();
-  };
-  return call.outputs[0].dtype == Dtype::F64 ? bytes(product<double>(call, most))
-                                             : bytes(product<float>(call, most));
+  return with_products(call, [](auto&& product_of) { return product_of(0).largest_workspace(); });
 }
-
-bool dense(const Application& app) { return app.as<ops::ExpertParams>().group_size == 0; }
 
 }  // namespace
 
 void experts_kernels(KernelTable& registry) {
-  registry.add(ops::expert_matmul_op,
-               {.run = &expert_matmul, .workspace = &workspace, .accepts = &dense});
+  registry.add(ops::expert_matmul_op, {.run = &expert_matmul, .workspace = &workspace});
 }
 
 }  // namespace mica::cpu

@@ -55,28 +55,13 @@ void quantize(const KernelCall& call) {
   });
 }
 
-QuantizedMatrix matrix_of(const View& packed, const View& scales, const View& biases,
-                          int group_size, int bits) {
-  size_t row = packed.shape.size() - 2;
-  return {.packed = packed.as<const uint32_t>(),
-          .packed_stride = packed.strides[row],
-          .scales = scales.data,
-          .biases = biases.data,
-          .scales_stride = scales.strides[row],
-          .biases_stride = biases.strides[row],
-          .scales_dtype = scales.dtype,
-          .biases_dtype = biases.dtype,
-          .group_size = group_size,
-          .bits = bits};
-}
-
 void dequantize(const KernelCall& call) {
   const auto& p = call.as<ops::QuantizationParams>();
   const View& out = call.outputs[0];
   int64_t columns = out.shape.back();
   if (out.size() == 0) return;
   QuantizedMatrix matrix =
-      matrix_of(call.inputs[0], call.inputs[1], call.inputs[2], p.group_size, p.bits);
+      QuantizedMatrix::of(call.inputs[0], call.inputs[1], call.inputs[2], p.group_size, p.bits);
   ThreadPool::shared().parallel_for(
       out.size() / columns, row_grain(columns), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row)
@@ -91,17 +76,17 @@ struct Products {
     const auto& p = call.as<ops::QuantizedMatmulParams>();
     const View &x = call.inputs[0], &out = call.outputs[0];
     size_t rank = out.shape.size(), x_rank = x.shape.size();
-    first = {
-        .m = out.shape[rank - 2],
-        .n = out.shape[rank - 1],
-        .k = x.shape.back(),
-        .left = {.data = x.data,
-                 .dtype = x.dtype,
-                 .vector_stride = x.strides[x_rank - 2],
-                 .inner_stride = x.strides[x_rank - 1]},
-        .matrix = matrix_of(call.inputs[1], call.inputs[2], call.inputs[3], p.group_size, p.bits),
-        .transpose = p.transpose,
-        .out = {.data = out.data, .dtype = out.dtype, .row_stride = out.shape[rank - 1]}};
+    first = {.m = out.shape[rank - 2],
+             .n = out.shape[rank - 1],
+             .k = x.shape.back(),
+             .left = {.data = x.data,
+                      .dtype = x.dtype,
+                      .vector_stride = x.strides[x_rank - 2],
+                      .inner_stride = x.strides[x_rank - 1]},
+             .matrix = QuantizedMatrix::of(call.inputs[1], call.inputs[2], call.inputs[3],
+                                           p.group_size, p.bits),
+             .transpose = p.transpose,
+             .out = {.data = out.data, .dtype = out.dtype, .row_stride = out.shape[rank - 1]}};
     batches.join_rows(first.m, first.left.vector_stride);
   }
   QuantizedGemm<T> at(int64_t index) const {
@@ -137,6 +122,21 @@ size_t workspace(const KernelCall& call) {
 }
 
 }  // namespace
+
+QuantizedMatrix QuantizedMatrix::of(const View& packed, const View& scales, const View& biases,
+                                    int group_size, int bits) {
+  size_t row = packed.shape.size() - 2;
+  return {.packed = packed.as<const uint32_t>(),
+          .packed_stride = packed.strides[row],
+          .scales = scales.data,
+          .biases = biases.data,
+          .scales_stride = scales.strides[row],
+          .biases_stride = biases.strides[row],
+          .scales_dtype = scales.dtype,
+          .biases_dtype = biases.dtype,
+          .group_size = group_size,
+          .bits = bits};
+}
 
 void quantized_kernels(KernelTable& registry) {
   registry.add(ops::quantize_op, {.run = &quantize, .layouts = {Layout::Contiguous}});

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "backends/cpu/gemm.h"
+#include "core/view.h"
 
 namespace mica::cpu {
 
@@ -17,6 +18,10 @@ struct QuantizedMatrix {
   int64_t scales_stride = 0, biases_stride = 0;  // elements from row to row
   Dtype scales_dtype = Dtype::F32, biases_dtype = Dtype::F32;
   int group_size = 64, bits = 4;
+
+  // The (first) matrix of a stack.
+  static QuantizedMatrix of(const View& packed, const View& scales, const View& biases,
+                            int group_size, int bits);
 
   const uint32_t* packed_row(int64_t row) const { return packed + row * packed_stride; }
   const std::byte* scales_row(int64_t row) const {

@@ -2,34 +2,11 @@
 
 #include <algorithm>
 
-#include "backends/ref/ref.h"
+#include "backends/ref/quantized.h"
 
 namespace mica::ref {
 
 namespace {
-
-// A quantized matrix, or several: element (…, row, column).
-struct Quantized {
-  const View &packed, &scales, &biases;
-  int group_size, bits;
-
-  int64_t rows() const { return packed.shape[packed.shape.size() - 2]; }
-  int64_t columns() const { return scales.shape.back() * group_size; }
-
-  // The index may have more axes; its last one counts elements, not words.
-  double integer(Dims index) const {
-    int64_t column = index.back();
-    index.back() = 0;
-    return ops::quantized_element(at<uint32_t>(packed) + offset(packed, index), column, bits);
-  }
-  double value(Dims index) const {
-    double q = integer(index);
-    index.back() /= group_size;
-    // One group stands for all elements of a row, so that offset() would take it for a broadcast.
-    int64_t scale = offset(scales, index), bias = offset(biases, index);
-    return load(scales, scale) * q + load(biases, bias);
-  }
-};
 
 void quantize(const KernelCall& call) {
   const auto& p = call.as<ops::QuantizationParams>();
