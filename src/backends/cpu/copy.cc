@@ -28,6 +28,7 @@ inline constexpr int64_t kEdge = sizeof(T) == 8   ? 32
 // A block of rows x columns: element (r, c) of the result is from[r + c * column_stride].
 struct TransposeBlock {
   const void* from;
+  const void* next;  // where the next block of the same size starts: fetched ahead
   int64_t column_stride;
   void* to;
   int64_t row_stride;
@@ -92,9 +93,13 @@ void transpose(const TransposeBlock& block) {
   alignas(64) T dense[kBlock * kBlock];
   auto* from = static_cast<const T*>(block.from);
   auto* to = static_cast<T*>(block.to);
-  for (int64_t c = 0; c < block.columns; ++c)
+  auto* next = static_cast<const T*>(block.next);
+  for (int64_t c = 0; c < block.columns; ++c) {
+    for (int64_t r = 0; r < block.rows; r += 64 / sizeof(T))
+      __builtin_prefetch(next + c * block.column_stride + r);
     std::memcpy(dense + c * kBlock, from + c * block.column_stride,
                 static_cast<size_t>(block.rows) * sizeof(T));
+  }
   if (block.rows == kBlock && block.columns == kBlock) {
     transpose_square(dense, to, block.row_stride, block.stream);
     return;
@@ -164,7 +169,8 @@ void run(const Transposition& t, size_t element_bytes, const std::byte* from, st
           t.offsets(i / across / down, in, out);
           bool aligned =
               (out + r * t.row_stride + c) * bytes % static_cast<int64_t>(kStreamAlign) == 0;
-          transpose_block({from + (in + r + c * t.column_stride) * bytes, t.column_stride,
+          const std::byte* block = from + (in + r + c * t.column_stride) * bytes;
+          transpose_block({block, block + edge * t.column_stride * bytes, t.column_stride,
                            to + (out + r * t.row_stride + c) * bytes, t.row_stride,
                            std::min(edge, t.rows - r), std::min(edge, t.columns - c),
                            stream && aligned});

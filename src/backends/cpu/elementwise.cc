@@ -181,40 +181,32 @@ struct wide {
 #endif
 };
 
-// float32: NaN wins, as in NumPy and MLX. On x86 the vector instruction gives y if either is NaN.
-HWY_INLINE Float larger(Float x, Float y) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Max(x, y));
-#else
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
-#endif
-}
-HWY_INLINE Float smaller(Float x, Float y) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Min(x, y));
-#else
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
-#endif
-}
 HWY_INLINE Float sign_of(Float x) {
   Float zero = hn::Zero(f32);
   Float negative = hn::IfThenElse(hn::Lt(x, zero), hn::Set(f32, -1.0f), x);
   return hn::IfThenElse(hn::Gt(x, zero), hn::Set(f32, 1.0f), negative);
 }
 
+// `result`, but where |measured| is beyond the limit scalar(x, y): for the few arguments that a
+// vector function does not cover. Lane by lane, so that results do not depend on neighbours.
+template <class F>
+HWY_INLINE Double beyond(Double measured, double limit, Double x, Double y, Double result,
+                         F scalar) {
+  auto covered = hn::Le(hn::Abs(measured), hn::Set(f64, limit));
+  if (HWY_LIKELY(hn::AllTrue(f64, covered))) return result;
+  return hn::IfThenElse(covered, result, lanewise(f64, x, y, scalar));
+}
 template <class F>
 HWY_INLINE Double sine_or(Double x, F scalar, int which) {
-  if (HWY_UNLIKELY(any_beyond(f64, x, kTrigonometricLimit))) return lanewise(f64, x, x, scalar);
   Double sine, cosine;
   sincos_wide(f64, x, sine, cosine);
-  if (which == 1) return cosine;
-  Double y = which == 0 ? sine : hn::Div(sine, cosine);
-  return hn::IfThenElse(hn::Eq(x, hn::Zero(f64)), x, y);
+  Double y = which == 0 ? sine : which == 1 ? cosine : hn::Div(sine, cosine);
+  if (which != 1) y = hn::IfThenElse(hn::Eq(x, hn::Zero(f64)), x, y);
+  return beyond(x, kTrigonometricLimit, x, x, y, scalar);
 }
 HWY_INLINE Double remainder_of(Double x, Double y) {
-  if (HWY_UNLIKELY(any_beyond(f64, hn::Div(x, y), kQuotientLimit)))
-    return lanewise(f64, x, y, [](double a, double b) { return scalar::remainder(a, b); });
-  return remainder_wide(f64, x, y);
+  auto scalar = [](double a, double b) { return scalar::remainder(a, b); };
+  return beyond(hn::Div(x, y), kQuotientLimit, x, y, remainder_wide(f64, x, y), scalar);
 }
 // Outside of its domain the argument becomes NaN.
 HWY_INLINE Double within(Double x, double low, double high) {
@@ -277,8 +269,8 @@ MICA_FLOAT_2(subtract, hn::Sub(x, y))
 MICA_FLOAT_2(multiply, hn::Mul(x, y))
 MICA_FLOAT_2(divide, hn::Div(x, y))
 MICA_FLOAT_2(floor_divide, hn::Floor(hn::Div(x, y)))
-MICA_FLOAT_2(maximum, larger(x, y))
-MICA_FLOAT_2(minimum, smaller(x, y))
+MICA_FLOAT_2(maximum, larger(f32, x, y))
+MICA_FLOAT_2(minimum, smaller(f32, x, y))
 MICA_FLOAT_1(exp, exp_float(f32, x))
 MICA_FLOAT_1(log, natural_log(f32, x))
 MICA_FLOAT_1(sigmoid, sigmoid_float(f32, x))

@@ -13,8 +13,13 @@ namespace mica::cpu {
 namespace {
 
 constexpr int64_t kTaskElements = 32768;
+constexpr int64_t kStretchElements = 2048;
 constexpr int64_t kMaxTaskOutputs = 2048;  // their accumulators stay in the cache
 constexpr int64_t kEnoughTasks = 16;       // for the threads to share
+// Rows are read as whole as possible, at the price of accumulators in the second-level cache.
+constexpr int64_t kMaxTaskColumns = 8192;
+// So many are read side by side, so that an accumulator is used so often at a time.
+constexpr int64_t kRowsAbreast = 8;
 // Spaces up to this size are not worth waking a thread for.
 constexpr int64_t kInlineElements = 32768;
 
@@ -82,15 +87,17 @@ ReductionPlan plan_reduction(const Shape& space, const std::vector<int>& axes) {
 
   plan.packed = std::max<int64_t>(1, kTile / plan.inner);
   if (plan.rows) {
-    int64_t fit = ceil_div(kTaskElements, plan.inner * plan.outer_reduced);
+    // Enough rows for a task, and enough in a stretch to read whole pages.
+    int64_t fit = std::max(ceil_div(kTaskElements, plan.inner * plan.outer_reduced),
+                           ceil_div(kStretchElements, plan.inner));
     plan.count =
         std::min({plan.mid, ceil_div(std::min(fit, kMaxTaskOutputs), plan.packed) * plan.packed});
     plan.piece = std::min(plan.inner, kTaskElements / 2);
     plan.pieces = ceil_div(plan.inner, plan.piece);
   } else {
-    plan.count = std::min(plan.inner, kMaxTaskOutputs);
-    plan.piece =
-        std::min(plan.mid, ceil_div(kTaskElements / 2, plan.count * plan.packed) * plan.packed);
+    plan.count = std::min(plan.inner, kMaxTaskColumns);
+    int64_t rows = std::max(kRowsAbreast, ceil_div(kTaskElements / 2, plan.count));
+    plan.piece = std::min(plan.mid, ceil_div(rows, plan.packed) * plan.packed);
     plan.pieces = ceil_div(plan.mid, plan.piece);
   }
   plan.blocks = ceil_div(plan.rows ? plan.mid : plan.inner, plan.count);
@@ -218,9 +225,9 @@ class Reducer {
   void add_columns(TileRunner& runner, int64_t start, int64_t rows, int64_t count,
                    std::byte* accumulators) {
     if (plan_.packed == 1) {
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = 0; c < count; c += kTile) {
-          int64_t n = std::min(kTile, count - c);
+      for (int64_t c = 0; c < count; c += kTile) {
+        int64_t n = std::min(kTile, count - c);
+        for (int64_t r = 0; r < rows; ++r) {
           functions_.columns(evaluate(runner, start + r * plan_.inner + c, n), n,
                              accumulators + static_cast<size_t>(c) * functions_.accumulator_bytes);
         }

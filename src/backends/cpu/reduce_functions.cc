@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "backends/cpu/reduce_functions.h"
+#include "backends/cpu/vector_math-inl.h"
 #include "base/error.h"
 #include "ops/scalar.h"
 
@@ -110,18 +111,61 @@ void begin(void* chains) {
   for (int64_t l = 0; l < kChains; ++l) chain[l] = R::kStart;
 }
 
+// float32 in vector code: chains of doubles for sums, of floats for extremes.
+template <class R>
+inline constexpr bool kVector =
+    std::is_same_v<R, Sum<float>> || std::is_same_v<R, Max<float>> || std::is_same_v<R, Min<float>>;
+template <class R>
+using ChainTag = hn::CappedTag<typename R::Chain, kChains>;
+template <class R>
+using ChainVector = hn::Vec<ChainTag<R>>;
+
+template <class R>
+HWY_INLINE ChainVector<R> load_values(const float* x) {
+  const ChainTag<R> d;
+  if constexpr (std::is_same_v<typename R::Chain, double>)
+    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, ChainTag<R>>(), x));
+  else
+    return hn::LoadU(d, x);
+}
+template <class R>
+HWY_INLINE ChainVector<R> vector_step(ChainVector<R> chain, ChainVector<R> x) {
+  const ChainTag<R> d;
+  if constexpr (std::is_same_v<R, Sum<float>>)
+    return hn::Add(chain, x);
+  else if constexpr (std::is_same_v<R, Max<float>>)
+    return larger(d, chain, x);
+  else
+    return smaller(d, chain, x);
+}
+
+// Whole rounds of all chains; returns how many elements that were.
+template <class R>
+HWY_INLINE int64_t fold_rounds(typename R::Chain* chain, const typename R::Value* x,
+                               int64_t count) {
+  int64_t i = 0;
+  if constexpr (kVector<R>) {
+    const ChainTag<R> d;
+    constexpr int64_t kLanes = hn::MaxLanes(d), kVectors = kChains / kLanes;
+    ChainVector<R> sums[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, chain + v * kLanes);
+    for (; i + kChains <= count; i += kChains)
+      for (int64_t v = 0; v < kVectors; ++v)
+        sums[v] = vector_step<R>(sums[v], load_values<R>(x + i + v * kLanes));
+    for (int64_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, chain + v * kLanes);
+  } else {
+    for (; i + kChains <= count; i += kChains)
+#pragma GCC unroll 1
+      for (int64_t l = 0; l < kChains; ++l)
+        chain[l] = R::step(chain[l], static_cast<typename R::Chain>(x[i + l]));
+  }
+  return i;
+}
 template <class R>
 HWY_INLINE void fold_into(typename R::Chain* chain, const typename R::Value* x, int64_t count) {
-  using C = typename R::Chain;
-  C local[kChains];
-  for (int64_t l = 0; l < kChains; ++l) local[l] = chain[l];
-  int64_t i = 0;
-  for (; i + kChains <= count; i += kChains) {
-#pragma GCC unroll 1
-    for (int64_t l = 0; l < kChains; ++l) local[l] = R::step(local[l], static_cast<C>(x[i + l]));
-  }
-  for (int64_t l = 0; l < count - i; ++l) local[l] = R::step(local[l], static_cast<C>(x[i + l]));
-  for (int64_t l = 0; l < kChains; ++l) chain[l] = local[l];
+  int64_t i = fold_rounds<R>(chain, x, count);
+  for (int64_t l = 0; l < count - i; ++l)
+    chain[l] = R::step(chain[l], static_cast<typename R::Chain>(x[i + l]));
 }
 template <class R>
 void fold(void* chains, const void* values, int64_t count) {
@@ -166,8 +210,15 @@ template <class R>
 void columns(const void* values, int64_t count, void* accumulators) {
   auto* x = static_cast<const typename R::Value*>(values);
   auto* to = static_cast<typename R::Accumulator*>(accumulators);
+  int64_t i = 0;
+  if constexpr (kVector<R>) {
+    const ChainTag<R> d;
+    constexpr int64_t kLanes = hn::MaxLanes(d);
+    for (; i + kLanes <= count; i += kLanes)
+      hn::StoreU(vector_step<R>(hn::LoadU(d, to + i), load_values<R>(x + i)), d, to + i);
+  }
 #pragma GCC ivdep
-  for (int64_t i = 0; i < count; ++i) R::add(to[i], static_cast<typename R::Chain>(x[i]));
+  for (; i < count; ++i) R::add(to[i], static_cast<typename R::Chain>(x[i]));
 }
 
 template <class R>

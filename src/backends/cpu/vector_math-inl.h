@@ -56,6 +56,25 @@ HWY_INLINE V clamp(D d, V x, double low, double high) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
+// The larger and the smaller value; NaN wins, as in NumPy and MLX. On x86 the vector instruction
+// gives y if either is NaN.
+template <class D, class V = Vec<D>>
+HWY_INLINE V larger(D, V x, V y) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Max(x, y));
+#else
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
+#endif
+}
+template <class D, class V = Vec<D>>
+HWY_INLINE V smaller(D, V x, V y) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Min(x, y));
+#else
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+#endif
+}
+
 // e^x in float.
 template <class D, class V = Vec<D>>
 HWY_INLINE V exp_float(D d, V x) {
@@ -204,7 +223,7 @@ HWY_INLINE void sincos_wide(D d, V x, V& sine, V& cosine) {
   sine = hn::IfThenElse(bit(quadrant, 2), hn::Neg(s0), s0);
   cosine = hn::IfThenElse(bit(hn::Add(quadrant, hn::Set(di, int64_t{1})), 2), hn::Neg(c0), c0);
 }
-// Calls `scalar` on every lane: for the few arguments that a vector function does not cover.
+// Calls `scalar` on every lane.
 template <class D, class V = Vec<D>, class F>
 HWY_NOINLINE V lanewise(D d, V x, V y, F scalar) {
   constexpr size_t kLanes = 64 / sizeof(hn::TFromD<D>);
@@ -214,11 +233,6 @@ HWY_NOINLINE V lanewise(D d, V x, V y, F scalar) {
   for (size_t i = 0; i < hn::Lanes(d); ++i) first[i] = scalar(first[i], second[i]);
   return hn::Load(d, first);
 }
-template <class D, class V = Vec<D>>
-HWY_INLINE bool any_beyond(D d, V x, double limit) {
-  return !hn::AllTrue(d, hn::Le(hn::Abs(x), constant(d, limit)));
-}
-
 // x to the power y; special cases as std::pow.
 template <class D, class V = Vec<D>>
 HWY_INLINE V power_wide(D d, V x, V y) {
