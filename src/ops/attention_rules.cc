@@ -5,6 +5,7 @@
 #include "ops/matmul.h"
 #include "ops/precision.h"
 #include "ops/reduce.h"
+#include "ops/rules.h"
 #include "ops/shape.h"
 
 namespace mica::ops {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ops/index.h"
+#include "ops/reduce.h"
 #include "ops/registry.h"
 #include "ops/shape.h"
 
@@ -69,12 +70,13 @@ Array arange(int64_t count, Dtype dtype, Stream s) {
   return arange(0, static_cast<double>(count), 1, dtype, s);
 }
 
-Array linspace(double start, double stop, int64_t count, Dtype dtype, Stream s) {
+Array linspace(double start, double stop, int64_t count, Dtype dtype, bool endpoint, Stream s) {
   if (count < 0) throw_value("[linspace] negative number of samples {}", count);
-  if (count <= 1) return full({count}, start, dtype, s);
+  int64_t steps = endpoint ? count - 1 : count;
+  if (count == 0 || steps == 0) return full({count}, start, dtype, s);
   // Weights of the two ends, so that both are met exactly.
   Dtype wide = dtype == Dtype::F64 ? Dtype::F64 : Dtype::F32;
-  Array t = divide(arange(count, wide, s), count - 1, s);
+  Array t = divide(arange(count, wide, s), steps, s);
   Array from = multiply(subtract(1, t, s), start, s);
   Array to = multiply(t, stop, s);
   return astype(add(from, to, s), dtype, s);
@@ -138,6 +140,10 @@ Array diag(const Array& a, int k, Stream s) {
   return reshape(flat, {n, n}, s);
 }
 
+Array trace(const Array& a, int offset, int axis1, int axis2, Stream s) {
+  return sum(diagonal(a, offset, axis1, axis2, s), {{-1}}, false, s);
+}
+
 Arrays meshgrid(const Arrays& arrays, bool sparse, std::string_view indexing, Stream s) {
   if (indexing != "xy" && indexing != "ij") {
     throw_value("[meshgrid] indexing must be 'xy' or 'ij', got '{}'", indexing);
@@ -188,8 +194,9 @@ Array arange_of_values(const Value& start, const Value& stop, const Value& step,
     real = real || std::holds_alternative<double>(*value);
   std::optional<double> first = number(start, "start"), last = number(stop, "stop");
   if (!first && !last) throw_type("arange() missing required argument 'stop'");
-  if (!last) std::swap(first, last);
-  return arange(first.value_or(0), *last, number(step, "step").value_or(1),
+  // One bound alone is the stop.
+  double from = first && last ? *first : 0, to = last ? *last : *first;
+  return arange(from, to, number(step, "step").value_or(1),
                 dtype.value_or(real ? Dtype::F32 : Dtype::I32), s);
 }
 
@@ -209,10 +216,16 @@ void add_constants(FunctionRegistry& functions) {
                 [](const Shape& shape, const std::optional<Dtype>& dtype, Stream s) {
                   return ones(shape, dtype.value_or(Dtype::F32), s);
                 });
-  functions.add("zeros_like", "a: array, /", "Zeros of the shape and dtype of `a`.",
-                [](const Array& a, Stream s) { return zeros_like(a, s); });
-  functions.add("ones_like", "a: array, /", "Ones of the shape and dtype of `a`.",
-                [](const Array& a, Stream s) { return ones_like(a, s); });
+  functions.add("zeros_like", "a: array, /, dtype: Dtype | None = None",
+                "Zeros of the shape of `a`, and of its dtype unless given.",
+                [](const Array& a, const std::optional<Dtype>& dtype, Stream s) {
+                  return zeros(a.shape(), dtype.value_or(a.dtype()), s);
+                });
+  functions.add("ones_like", "a: array, /, dtype: Dtype | None = None",
+                "Ones of the shape of `a`, and of its dtype unless given.",
+                [](const Array& a, const std::optional<Dtype>& dtype, Stream s) {
+                  return ones(a.shape(), dtype.value_or(a.dtype()), s);
+                });
   functions.add(
       "full_like", "a: array, /, vals: scalar | array, dtype: Dtype | None = None",
       "An array of the shape of `a` filled with `vals`, of the dtype of `a` unless given.",
@@ -224,20 +237,23 @@ void add_constants(FunctionRegistry& functions) {
 void add_ranges(FunctionRegistry& functions) {
   functions.add("arange",
                 "start: int | float | None = None, stop: int | float | None = None, "
-                "step: int | float | None = None, *, dtype: Dtype | None = None",
+                "step: int | float | None = None, dtype: Dtype | None = None",
                 "Numbers start, start + step, … before stop. With one bound only it is the stop, "
                 "and the start\n"
                 "is 0. int32 if all are ints, else float32, unless given.",
                 [](const Value& start, const Value& stop, const Value& step,
                    const std::optional<Dtype>& dtype,
                    Stream s) { return arange_of_values(start, stop, step, dtype, s); });
-  functions.add("linspace",
-                "start: float, stop: float, num: int | None = 50, dtype: Dtype | None = float32",
-                "`num` numbers at equal distances from `start` to `stop`, both included.",
-                [](double start, double stop, const std::optional<int64_t>& count,
-                   const std::optional<Dtype>& dtype, Stream s) {
-                  return linspace(start, stop, count.value_or(50), dtype.value_or(Dtype::F32), s);
-                });
+  functions.add(
+      "linspace",
+      "start: float, stop: float, num: int | None = 50, endpoint: bool = True, "
+      "dtype: Dtype | None = float32",
+      "`num` numbers at equal distances from `start` to `stop`, which is left out without\n"
+      "`endpoint`.",
+      [](double start, double stop, const std::optional<int64_t>& count, bool endpoint,
+         const std::optional<Dtype>& dtype, Stream s) {
+        return linspace(start, stop, count.value_or(50), dtype.value_or(Dtype::F32), endpoint, s);
+      });
   functions.add(
       "meshgrid", "*arrays: array, sparse: bool = False, indexing: str = 'xy'",
       "Coordinate arrays of a grid over vectors, in 'xy' (the first two axes swapped) or 'ij' "
@@ -275,11 +291,18 @@ void add_triangles(FunctionRegistry& functions) {
       "A matrix with the vector `a` on its k-th diagonal, or the k-th diagonal of the matrix `a`.",
       [](const Array& a, int k, Stream s) { return diag(a, k, s); });
   functions.add(
-      "diagonal", "a: array, /, offset: int = 0, axis1: int = 0, axis2: int = 1",
+      "diagonal", "a: array, offset: int = 0, axis1: int = 0, axis2: int = 1",
       "The diagonals over two axes, as the last axis of the result. A view of row-major input.",
       [](const Array& a, int offset, int axis1, int axis2, Stream s) {
         return diagonal(a, offset, axis1, axis2, s);
       });
+  functions.add(
+      "trace",
+      "a: array, /, offset: int = 0, axis1: int = 0, axis2: int = 1, "
+      "dtype: Dtype | None = None",
+      "The sum of the diagonal over two axes, in the given dtype if there is one.",
+      [](const Array& a, int offset, int axis1, int axis2, const std::optional<Dtype>& dtype,
+         Stream s) { return trace(dtype ? astype(a, *dtype, s) : a, offset, axis1, axis2, s); });
 }
 
 }  // namespace

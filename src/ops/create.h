@@ -29,9 +29,9 @@ Array ones_like(const Array& a, Stream s = {});
 Array arange(double start, double stop, double step, Dtype dtype, Stream s = {});
 // 0 … count - 1.
 Array arange(int64_t count, Dtype dtype = Dtype::I32, Stream s = {});
-// `count` numbers from start to stop, both included.
+// `count` numbers at equal distances from start to stop, which is left out without `endpoint`.
 Array linspace(double start, double stop, int64_t count = 50, Dtype dtype = Dtype::F32,
-               Stream s = {});
+               bool endpoint = true, Stream s = {});
 
 // Ones on the k-th diagonal (k > 0: above the main one) of an n x m matrix.
 Array eye(int64_t n, int64_t m, int k = 0, Dtype dtype = Dtype::F32, Stream s = {});
@@ -44,6 +44,8 @@ Array triu(const Array& a, int k = 0, Stream s = {});
 Array diag(const Array& a, int k = 0, Stream s = {});
 // The diagonals over two axes, as the last axis of the result (a view).
 Array diagonal(const Array& a, int offset = 0, int axis1 = 0, int axis2 = 1, Stream s = {});
+// The sum of a diagonal.
+Array trace(const Array& a, int offset = 0, int axis1 = 0, int axis2 = 1, Stream s = {});
 // Coordinates on a grid; indexing "xy" (the first two axes swapped) or "ij".
 Arrays meshgrid(const Arrays& arrays, bool sparse = false, std::string_view indexing = "xy",
                 Stream s = {});

@@ -172,8 +172,8 @@ namespace ops {
 namespace {
 
 void table_functions(FunctionRegistry& functions) {
-#define MICA_UNARY(name, kind, low, high, scalar, dx, doc)  \
-  functions.add(#name, "a: array, /", doc MICA_KIND_##kind, \
+#define MICA_UNARY(name, kind, low, high, scalar, dx, doc)           \
+  functions.add(#name, "a: scalar | array, /", doc MICA_KIND_##kind, \
                 [](const Array& a, Stream s) { return mica::name(a, s); });
 #define MICA_BINARY(name, kind, low, high, scalar, dx, dy, doc) \
   functions.add(#name, "a: scalar | array, b: scalar | array",  \

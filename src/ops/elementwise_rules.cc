@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "ops/reduce.h"
+#include "ops/rules.h"
 #include "ops/shape.h"
 
 namespace mica::ops {

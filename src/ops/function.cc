@@ -1,5 +1,6 @@
 #include "ops/function.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
@@ -209,7 +210,8 @@ void FunctionRegistry::add_parsed(
   auto record = std::make_shared<const Function>(function);
   function.call = [record, weak, call = std::move(call)](std::span<const Value> values) {
     MICA_ASSERT(values.size() == record->parameters.size() + 1);
-    if (!weak) return call(*record, values);
+    bool scalars = weak && std::any_of(values.begin(), values.end() - 1, &is_scalar);
+    if (!scalars) return call(*record, values);
     std::vector<Value> converted(values.begin(), values.end());
     convert_scalars(*record, converted);
     return call(*record, converted);

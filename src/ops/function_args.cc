@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "ops/elementwise.h"
@@ -34,6 +35,17 @@ Value collect(const Function& function, const Parameter& parameter, std::span<co
     arrays.push_back(*array);
   }
   return arrays;
+}
+
+// Is the number one of an integer type? Other types take every number.
+bool holds(Dtype dtype, int64_t number) {
+  return dispatch(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
+      return std::in_range<T>(number);
+    else
+      return true;
+  });
 }
 
 size_t keyword_place(const Function& function, std::string_view name) {
@@ -100,7 +112,10 @@ Array weak_scalar(const Value& value, std::optional<Dtype> beside, Stream s) {
   if (scalar.kind == Scalar::Kind::Integer) {
     alone = scalar.integer == static_cast<int32_t>(scalar.integer) ? Dtype::I32 : Dtype::I64;
   }
-  return fill({}, scalar, beside ? scalar.beside(*beside) : alone, s);
+  Dtype dtype = beside ? scalar.beside(*beside) : alone;
+  if (scalar.kind == Scalar::Kind::Integer && !holds(dtype, scalar.integer))
+    throw_value("Converting {} to {} would result in overflow.", scalar.integer, dtype);
+  return fill({}, scalar, dtype, s);
 }
 
 namespace detail {

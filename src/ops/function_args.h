@@ -25,7 +25,7 @@ const char* value_kind(const Value& value);
 
 // A Python scalar as an array of the type that MLX gives it beside arrays of `beside`: ints take
 // any numeric type, floats floating ones; alone they are int32 (int64 where needed), float32 and
-// bool.
+// bool. ValueError for an int that the type cannot hold.
 Array weak_scalar(const Value& scalar, std::optional<Dtype> beside, Stream s);
 
 namespace detail {

@@ -16,7 +16,7 @@ namespace {
 
 void check_indices(const Array& indices, const char* op) {
   if (!is_integer(indices.dtype()))
-    throw_type("[{}] indices must be integers, got {}", op, indices.dtype());
+    throw_value("[{}] indices must be integers, got {}", op, indices.dtype());
 }
 
 Array as_type_of(const Array& values, const Array& a, Stream s) {
@@ -200,7 +200,7 @@ void add_reads(FunctionRegistry& functions) {
                 [](const Array& a, const Value& indices, const std::optional<int>& axis, Stream s) {
                   return take_of_values(a, indices, axis, s);
                 });
-  functions.add("take_along_axis", "a: array, /, indices: array, axis: int | None = None",
+  functions.add("take_along_axis", "a: array, /, indices: array, axis: int | None = -1",
                 "One element per index: result[.., i, ..] = a[.., indices[.., i, ..], ..]. "
                 "`indices` has as many\n"
                 "axes as `a`; the others broadcast. Without an axis both are flattened.",

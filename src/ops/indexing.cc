@@ -72,8 +72,8 @@ class Resolver {
       ellipses += std::holds_alternative<Ellipsis>(index);
     }
     if (taken > a.rank())
-      throw_index("[index] {} indices given for an array of {} axes", taken, a.rank());
-    if (ellipses > 1) throw_index("[index] more than one ellipsis");
+      throw_value("[index] {} indices given for an array of {} axes", taken, a.rank());
+    if (ellipses > 1) throw_value("[index] more than one ellipsis");
     size_t missing = a.rank() - taken;
     for (const Index& index : indices) add(index, missing);
     if (ellipses == 0) add_full(missing);
@@ -108,7 +108,7 @@ class Resolver {
     selection_.gathers = true;
     if (array.dtype() != Dtype::Bool) {
       if (!is_integer(array.dtype()))
-        throw_type("[index] arrays of {} are no indices", array.dtype());
+        throw_value("[index] arrays of {} are no indices", array.dtype());
       return add_places(array);
     }
     for (size_t i = 0; i < array.rank(); ++i) {

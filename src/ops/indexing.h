@@ -12,9 +12,9 @@
 // or in front if a slice or NewAxis lies between two of them.
 //
 // A bool array selects where it is true, over as many axes as it has: it is evaluated at once, so
-// it raises in vmap and compile. Setting one value by one mask needs no evaluation. Too many
-// indices, integers out of range and masks of another shape are IndexErrors; arrays of floats are
-// TypeErrors.
+// it raises in vmap and compile. Setting one value by one mask needs no evaluation. Integers
+// out of range and masks of another shape are IndexErrors; too many indices, and arrays of floats,
+// are ValueErrors.
 #pragma once
 
 #include <optional>

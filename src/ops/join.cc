@@ -103,24 +103,30 @@ Array pad(const Array& a, const Widths& widths, Scalar value, Stream s) {
   return pad(a, widths, fill({}, value, a.dtype(), s), s);
 }
 
-Array pad_edge(const Array& a, const Widths& widths, Stream s) {
+namespace {
+
+// Where the element at `place`, which may lie outside of 0 … extent - 1, comes from.
+int64_t padded_place(int64_t place, int64_t extent, PadMode mode) {
+  if (mode == PadMode::Edge || extent == 1) return std::clamp<int64_t>(place, 0, extent - 1);
+  int64_t period = mode == PadMode::Reflect ? 2 * extent - 2 : 2 * extent;
+  int64_t within = (place % period + period) % period;
+  return within < extent ? within : period - within - (mode == PadMode::Symmetric);
+}
+
+}  // namespace
+
+Array pad(const Array& a, const Widths& widths, PadMode mode, Stream s) {
   Widths all = widths_of(a, widths);
   Array result = a;
-  for (int i = 0; i < static_cast<int>(all.size()); ++i) {
-    auto [before, after] = all[i];
-    int64_t extent = a.shape()[i];
+  for (int axis = 0; axis < static_cast<int>(all.size()); ++axis) {
+    auto [before, after] = all[axis];
+    int64_t extent = a.shape()[axis];
     if (before + after == 0) continue;
-    if (extent == 0) throw_value("[pad] axis {} of {} has no edge to repeat", i, a.shape());
-    auto edge = [&](int64_t at, int64_t width) {
-      Shape shape = result.shape();
-      shape[i] = width;
-      return broadcast_to(slice_axis(result, i, at, at + 1, s), shape, s);
-    };
-    Arrays parts;
-    if (before > 0) parts.push_back(edge(0, before));
-    parts.push_back(result);
-    if (after > 0) parts.push_back(edge(extent - 1, after));
-    result = concatenate(parts, i, s);
+    if (extent == 0) throw_value("[pad] axis {} of {} has no elements to repeat", axis, a.shape());
+    std::vector<int64_t> places;
+    for (int64_t i = -before; i < extent + after; ++i)
+      places.push_back(padded_place(i, extent, mode));
+    result = take(result, Array::from(places), axis, s);
   }
   return result;
 }
@@ -176,6 +182,22 @@ Array roll(const Array& a, const Shape& shift, const std::vector<int>& axes, Str
                          axis, s);
   }
   return result;
+}
+
+Array flip(const Array& a, const std::vector<int>& axes, Stream s) {
+  Shape start(a.rank(), 0), stop = a.shape(), strides(a.rank(), 1);
+  for (int axis : normalize_axes(axes, a.rank(), "flip")) {
+    start[axis] = -1;
+    stop[axis] = -a.shape()[axis] - 1;
+    strides[axis] = -1;
+  }
+  return slice(a, start, stop, strides, s);
+}
+
+Array flip(const Array& a, Stream s) {
+  std::vector<int> axes(a.rank());
+  std::iota(axes.begin(), axes.end(), 0);
+  return flip(a, axes, s);
 }
 
 Array roll(const Array& a, int64_t shift, Stream s) { return roll(a, Shape{shift}, {}, s); }
@@ -254,8 +276,10 @@ Widths pairs_of(const std::vector<int64_t>& flat) {
 Array pad_of_values(const Array& a, const std::vector<int64_t>& flat, const std::string& mode,
                     const Array& value, Stream s) {
   if (mode == "constant") return pad(a, pairs_of(flat), value, s);
-  if (mode == "edge") return pad_edge(a, pairs_of(flat), s);
-  throw_value("[pad] unknown mode '{}'; known: constant, edge", mode);
+  if (mode == "edge") return pad(a, pairs_of(flat), PadMode::Edge, s);
+  if (mode == "reflect") return pad(a, pairs_of(flat), PadMode::Reflect, s);
+  if (mode == "symmetric") return pad(a, pairs_of(flat), PadMode::Symmetric, s);
+  throw_value("[pad] unknown mode '{}'; known: constant, edge, reflect, symmetric", mode);
 }
 
 Arrays split_of_values(const Array& a, const Value& how, int axis, Stream s) {
@@ -300,8 +324,9 @@ void add_repeats(FunctionRegistry& functions) {
       "pad",
       "a: array, pad_width: int | tuple[int] | tuple[int, int] | Sequence[tuple[int, int]], "
       "mode: str = 'constant', constant_values: scalar | array = 0",
-      "`a` with elements added before and after each axis: a constant, or with mode 'edge' the\n"
-      "outermost elements. One width, or one pair, stands for all axes.",
+      "`a` with elements added before and after each axis: a constant, or by mode 'edge' the\n"
+      "outermost element, by 'reflect' and 'symmetric' the array mirrored at it or behind\n"
+      "it. One width, or one pair, stands for all axes.",
       [](const Array& a, const std::vector<int64_t>& widths, const std::string& mode,
          const Array& value, Stream s) { return pad_of_values(a, widths, mode, value, s); });
   functions.add(
@@ -319,6 +344,11 @@ void add_repeats(FunctionRegistry& functions) {
       "axis the flattened array is shifted.",
       [](const Array& a, const Shape& shift, const std::optional<std::vector<int>>& axes,
          Stream s) { return roll(a, shift, axes.value_or(std::vector<int>{}), s); });
+  functions.add("flip", "a: array, /, axis: int | Sequence[int] | None = None",
+                "The elements in reverse order along the given axes, or along all. A view.",
+                [](const Array& a, const std::optional<std::vector<int>>& axes, Stream s) {
+                  return axes ? flip(a, *axes, s) : flip(a, s);
+                });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Joining, cutting and repeating arrays: concatenate, stack, split, pad, repeat, tile, roll.
+// Joining, cutting and repeating arrays: concatenate, stack, split, pad, repeat, tile, roll, flip.
 //
 //   Array both = concatenate({keys, new_keys}, 2);
 //   Arrays qkv = split(projected, {d, 2 * d}, -1);
@@ -26,14 +26,20 @@ Arrays split(const Array& a, int parts, int axis = 0, Stream s = {});
 // Before each of these places, as NumPy: split(a, {2, 5}) gives a[:2], a[2:5], a[5:].
 Arrays split(const Array& a, const Shape& places, int axis = 0, Stream s = {});
 
-// widths[i] elements before and after along axis i. Modes: "constant" (with `value`, one element)
-// and "edge". One pair stands for all axes.
+// widths[i] elements before and after along axis i; one pair stands for all axes. First form:
+// `value` (one element). Second: elements of the array, of which it needs one along every axis that
+// grows.
 Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
           const Array& value, Stream s = {});
 Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, Scalar value = 0,
           Stream s = {});
-Array pad_edge(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths,
-               Stream s = {});
+enum class PadMode : uint8_t {
+  Edge,       // the outermost element:               a a|a b c|c c
+  Reflect,    // mirrored at the outermost element:   c b|a b c|b a
+  Symmetric,  // mirrored at the edge:                b a|a b c|c b
+};
+Array pad(const Array& a, const std::vector<std::pair<int64_t, int64_t>>& widths, PadMode mode,
+          Stream s = {});
 
 // Each element `repeats` times along an axis; the second form flattens first.
 Array repeat(const Array& a, int repeats, int axis, Stream s = {});
@@ -44,6 +50,10 @@ Array tile(const Array& a, const Shape& reps, Stream s = {});
 // flattened array is shifted.
 Array roll(const Array& a, const Shape& shift, const std::vector<int>& axes, Stream s = {});
 Array roll(const Array& a, int64_t shift, Stream s = {});
+
+// The elements in reverse order along the axes, as a view; the second form along all.
+Array flip(const Array& a, const std::vector<int>& axes, Stream s = {});
+Array flip(const Array& a, Stream s = {});
 
 namespace ops {
 

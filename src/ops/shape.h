@@ -14,7 +14,6 @@
 
 #include "core/op.h"
 #include "core/params.h"
-#include "ops/rules.h"
 
 namespace mica {
 

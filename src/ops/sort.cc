@@ -35,8 +35,7 @@ int64_t normalize_kth(const Array& a, int64_t kth, int axis, const char* name) {
 Array scan(const Array& a, int axis, Scan kind, bool reverse, bool inclusive, const char* name,
            Stream s) {
   int at = normalize_axis(axis, a.rank(), name);
-  bool counts = kind == Scan::Sum || kind == Scan::Prod;
-  Array input = counts && a.dtype() == Dtype::Bool ? astype(a, Dtype::I32, s) : a;
+  Array input = kind == Scan::Sum && a.dtype() == Dtype::Bool ? astype(a, Dtype::I32, s) : a;
   if (kind == Scan::LogSumExp) input = astype(a, to_floating(a.dtype()), s);
   return apply(scan_op, {input}, ScanParams{at, kind, reverse, inclusive}, s);
 }
@@ -275,14 +274,32 @@ std::vector<Sample> scan_samples() {
 
 using Running = Array (*)(const Array&, int, bool, bool, Stream);
 
+Array run_of_values(Running f, const Array& a, const std::optional<int>& axis, bool reverse,
+                    bool inclusive, Stream s) {
+  return axis ? f(a, *axis, reverse, inclusive, s)
+              : f(flatten(a, 0, -1, s), 0, reverse, inclusive, s);
+}
+
 void add_running(FunctionRegistry& functions, const char* name, Running f, const char* doc) {
   functions.add(
       name,
       "a: array, /, axis: int | None = None, *, reverse: bool = False, inclusive: bool = True", doc,
       [f](const Array& a, const std::optional<int>& axis, bool reverse, bool inclusive, Stream s) {
-        return axis ? f(a, *axis, reverse, inclusive, s)
-                    : f(flatten(a, 0, -1, s), 0, reverse, inclusive, s);
+        return run_of_values(f, a, axis, reverse, inclusive, s);
       });
+}
+
+// Those that add or multiply may be asked for another type, which they then accumulate in.
+void add_running_typed(FunctionRegistry& functions, const char* name, Running f, const char* doc) {
+  functions.add(name,
+                "a: array, /, axis: int | None = None, *, reverse: bool = False, "
+                "inclusive: bool = True, dtype: Dtype | None = None",
+                doc,
+                [f](const Array& a, const std::optional<int>& axis, bool reverse, bool inclusive,
+                    const std::optional<Dtype>& dtype, Stream s) {
+                  return run_of_values(f, dtype ? astype(a, *dtype, s) : a, axis, reverse,
+                                       inclusive, s);
+                });
 }
 
 void add_sorts(FunctionRegistry& functions) {
@@ -379,10 +396,10 @@ void sort_ops(Registry& registry) {
       registry.functions, "argmin", false,
       "The index (uint32) of the smallest element along an axis, of the flattened array without\n"
       "one. The first of equal ones; the first NaN if there is one.");
-  add_running(registry.functions, "cumsum", &cumsum,
-              "The running sum along an axis, or of the flattened array.");
-  add_running(registry.functions, "cumprod", &cumprod,
-              "The running product along an axis, or of the flattened array.");
+  add_running_typed(registry.functions, "cumsum", &cumsum,
+                    "The running sum along an axis, or of the flattened array.");
+  add_running_typed(registry.functions, "cumprod", &cumprod,
+                    "The running product along an axis, or of the flattened array.");
   add_running(registry.functions, "cummax", &cummax,
               "The running maximum along an axis, or of the flattened array.");
   add_running(registry.functions, "cummin", &cummin,

@@ -9,8 +9,8 @@
 // argmax and argmin give the first of equal elements and, as NumPy's, the first NaN if there is
 // one; of no elements they are a ValueError.
 //
-// Running sums and products of float32 accumulate in float64, half types in float32; bool becomes
-// int32. Derivatives of cumprod need elements that are not zero.
+// Running sums and products of float32 accumulate in float64, half types in float32; sums of
+// bool are int32. Derivatives of cumprod need elements that are not zero.
 #pragma once
 
 #include <vector>

@@ -41,6 +41,8 @@ TEST(Create, Arange) {
 TEST(Create, Linspace) {
   on_devices([] {
     expect_array(linspace(0, 1, 5), {5}, {0, 0.25, 0.5, 0.75, 1});
+    expect_array(linspace(0, 1, 4, Dtype::F32, false), {4}, {0, 0.25, 0.5, 0.75});
+    expect_array(linspace(0, 10, 4, Dtype::I32), {4}, {0, 3, 6, 10});
     expect_array(linspace(2, 9, 1), {1}, {2});
     expect_array(linspace(2, 9, 0), {0}, {});
     std::vector<double> ends = linspace(0.1, 0.7, 50).to_vector<double>();
@@ -76,6 +78,7 @@ TEST(Create, Diagonals) {
     expect_array(diag(reals({1, 2}), 1), {3, 3}, {0, 1, 0, 0, 0, 2, 0, 0, 0});
     expect_array(diag(reals({1, 2}), -1), {3, 3}, {0, 0, 0, 1, 0, 0, 0, 2, 0});
     expect_array(diag(a, 1), {3}, {1, 6, 11});
+    expect_array(trace(a, 1), {}, {18});
   });
   expect_error(ErrorKind::Value, "[diagonal] the axes are the same",
                [] { diagonal(counting({2, 2}), 0, 1, -1); });

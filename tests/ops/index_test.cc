@@ -38,7 +38,7 @@ TEST(Index, TakeErrors) {
                  [&] { take(a, ints({-5}), 1).eval(); });
     expect_error(ErrorKind::Index, "nothing to take", [&] { take(zeros({0, 3}), ints({0}), 0); });
   });
-  expect_error(ErrorKind::Type, "[take] indices must be integers, got float32",
+  expect_error(ErrorKind::Value, "[take] indices must be integers, got float32",
                [] { take(counting({3}), reals({0}), 0); });
   expect_error(ErrorKind::Index, "axis 2 is out of range",
                [] { take(counting({3, 4}), ints({0}), 2); });

@@ -61,14 +61,22 @@ TEST(Join, Pad) {
     Array a = counting({2, 2});
     expect_array(pad(a, {{1, 0}, {0, 1}}, 9), {3, 3}, {9, 9, 9, 0, 1, 9, 2, 3, 9});
     expect_array(pad(counting({2}), {{1, 2}}), {5}, {0, 0, 1, 0, 0});
-    expect_array(pad_edge(a, {{0, 1}, {1, 1}}), {3, 4}, {0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3});
+    expect_array(pad(a, {{0, 1}, {1, 1}}, PadMode::Edge), {3, 4},
+                 {0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3});
+    expect_array(pad(counting({3}), {{5, 2}}, PadMode::Reflect), {10},
+                 {1, 0, 1, 2, 1, 0, 1, 2, 1, 0});
+    expect_array(pad(counting({3}), {{2, 4}}, PadMode::Symmetric), {9},
+                 {1, 0, 0, 1, 2, 2, 1, 0, 0});
+    expect_array(pad(counting({1}), {{1, 1}}, PadMode::Reflect), {3}, {0, 0, 0});
     EXPECT_EQ(pad(zeros({0}), {{1, 1}}, 4).to_vector<double>(), std::vector<double>({4, 4}));
   });
+  expect_error(ErrorKind::Value, "no elements to repeat",
+               [] { pad(zeros({0}), {{1, 0}}, PadMode::Edge); });
   expect_error(ErrorKind::Value, "negative width", [] { pad(counting({2}), {{-1, 0}}); });
   expect_error(ErrorKind::Value, "2 pairs of widths", [] { pad(counting({2}), {{1, 0}, {1, 0}}); });
 }
 
-TEST(Join, RepeatTileRoll) {
+TEST(Join, RepeatTileRollFlip) {
   on_devices([] {
     Array a = counting({2, 2});
     expect_array(repeat(a, 2, 1), {2, 4}, {0, 0, 1, 1, 2, 2, 3, 3});
@@ -80,6 +88,11 @@ TEST(Join, RepeatTileRoll) {
     expect_array(roll(a, {1}, {1}), {2, 2}, {1, 0, 3, 2});
     expect_array(roll(a, {-1, 1}, {0, 1}), {2, 2}, {3, 2, 1, 0});
     expect_array(roll(a, 1), {2, 2}, {3, 0, 1, 2});
+    expect_array(roll(counting({2, 3}), {1, 2}, {0}), {2, 3}, {3, 4, 5, 0, 1, 2});
+    expect_array(roll(counting({2, 3}), {1}, {0, 1}), {2, 3}, {5, 3, 4, 2, 0, 1});
+    expect_array(flip(a), {2, 2}, {3, 2, 1, 0});
+    expect_array(flip(a, {-1}), {2, 2}, {1, 0, 3, 2});
+    expect_array(flip(zeros({0, 2})), {0, 2}, {});
   });
 }
 
