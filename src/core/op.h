@@ -11,6 +11,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/array.h"
@@ -128,16 +129,19 @@ void place_params(void* to, const void* from) {
 }  // namespace detail
 
 template <class P>
+  requires(!std::is_pointer_v<P>)
 Array apply(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
   return Array::first_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
                                             &detail::place_params<P>, stream));
 }
 template <class P>
+  requires(!std::is_pointer_v<P>)
 Array apply(const Op& op, std::initializer_list<Array> inputs, P params, Stream stream) {
   return apply(op, std::span<const Array>(inputs.begin(), inputs.size()), std::move(params),
                stream);
 }
 template <class P>
+  requires(!std::is_pointer_v<P>)  // pointers to parameters that exist go to the overload above
 Arrays apply_many(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
   return Array::all_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
                                           &detail::place_params<P>, stream));

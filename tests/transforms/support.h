@@ -60,6 +60,28 @@ inline const Op lowered_cube{.name = "lowered_cube", .infer = &infer_same, .lowe
 // A vjp but no jvp and no vmap.
 inline const Op vjp_only_cube{
     .name = "vjp_only_cube", .infer = &infer_same, .vjp = &vjp_cube, .lower = &lower_cube};
+// The same, times a factor that is a parameter; nothing to batch it by but a loop.
+struct ScaledParams {
+  double factor;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple(argument("factor", &ScaledParams::factor),
+                      field("name", &ScaledParams::name));
+  }
+};
+inline Arrays lower_scaled(const Application& app) {
+  return {multiply(lower_cube(app)[0], app.as<ScaledParams>().factor)};
+}
+inline const Op scaled_cube{.name = "scaled_cube",
+                            .params = &params_type<ScaledParams>,
+                            .infer = &infer_same,
+                            .lower = &lower_scaled};
+// Batched, it is what it was: the rule says that its output does not depend on the batch.
+inline Batched vmap_constant(const Application&, std::span<const int>) {
+  return {{vector_of({1, 2})}, {-1}};
+}
+inline const Op unbatching{
+    .name = "unbatching", .infer = &infer_same, .vmap = &vmap_constant, .lower = &lower_cube};
 // Neither rules nor a lowering.
 inline const Op opaque{.name = "opaque", .infer = &infer_same};
 }  // namespace test_ops

@@ -91,6 +91,16 @@ TEST(Vmap, FallsBackToTheLoweringAndToALoop) {
   EXPECT_EQ(vmap(f)({zeros({0, 5}, Dtype::F64)})[0].shape(), (Shape{0, 5}));
 }
 
+TEST(Vmap, RebuildsWhatTurnsOutNotToBeBatched) {
+  std::string name = "a name too long to lie in the string itself";
+  auto f = lift([&](const Array& a) {
+    Array same = apply(test_ops::unbatching, {a}, Stream{});
+    return apply(test_ops::scaled_cube, {same}, test_ops::ScaledParams{2, name}, Stream{});
+  });
+  Array x = reshape(vector_of({1, 2, 3, 4}), {2, 2}).eval();
+  expect_values(vmap(f)({x})[0], {2, 16, 2, 16});
+}
+
 TEST(Vmap, EvaluationInsideIsAnError) {
   auto f = lift([](const Array& x) {
     Array y = x * 2.0;
