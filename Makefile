@@ -9,7 +9,7 @@ export PROMPT JOBS
 CONFIGURED = [ -f build/$(1)/build.ninja ] || cmake --preset $(1) $(2) --log-level=NOTICE
 BUILD = cmake --build build/$(1) -j $(JOBS)
 
-.PHONY: help run test asan tsan debug fuzz bench install format check clean
+.PHONY: help run test asan tsan debug fuzz slow bench install format check clean
 .DEFAULT_GOAL := run
 
 help:  ## list the targets
@@ -47,6 +47,10 @@ debug:  ## an unoptimised build with debug information, in build/debug
 fuzz:  ## run each fuzz target for FUZZ_SECONDS (30) from its corpus
 	@tools/bootstrap test fuzz
 	@tools/fuzz
+
+slow:  ## the slow ring: 200 random models against transformers (REFERENCE=python), fuzzing
+	@tools/bootstrap test fuzz
+	@tools/slow
 
 bench:  ## build and run the micro-benchmarks
 	@tools/bootstrap bench
