@@ -29,11 +29,13 @@ struct Engine::Sequence {
   std::optional<tokenizers::StreamDecoder> decoder;
   std::vector<int32_t> ids;  // prompt, then output
   int64_t generated = 0;
-  int64_t prefilled = 0;  // prompt tokens done
+  int64_t prefilled = 0;   // of `ids`, in this run over them
+  int64_t to_prefill = 0;  // the prompt; after a restart all ids so far
   bool finished = false;
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;
 
-  bool waiting() const { return prefilled < static_cast<int64_t>(request.prompt.size()); }
+  bool waiting() const { return prefilled < to_prefill; }
+  bool restarted() const { return waiting() && generated > 0; }
 };
 
 Engine::Engine(std::shared_ptr<models::Model> model,
@@ -80,6 +82,7 @@ int64_t Engine::add(Request request) {
                                                       std::nullopt,
                                                       request.prompt});
   sequence->cache.expect(length);
+  sequence->to_prefill = length;
   if (tokenizer_) sequence->decoder.emplace(*tokenizer_, true);
   sequence->request = std::move(request);
   sequences_.push_back(std::move(sequence));
@@ -108,17 +111,16 @@ int64_t Engine::cache_bytes() const {
 std::vector<Event> Engine::step() {
   std::vector<Event> events = std::move(pending_);
   pending_.clear();
-  auto waiting = std::find_if(sequences_.begin(), sequences_.end(),
-                              [](const auto& s) { return s->waiting(); });
+  Sequence* waiting = next_to_prefill();
   try {
-    if (waiting != sequences_.end())
-      prefill(**waiting, events);
+    if (waiting)
+      prefill(*waiting, events);
     else if (!sequences_.empty())
       decode(events);
   } catch (...) {
     // State of the sequences of this pass may be gone: they all end here.
-    if (waiting != sequences_.end())
-      (*waiting)->finished = true;
+    if (waiting)
+      waiting->finished = true;
     else
       for (auto& sequence : sequences_) sequence->finished = true;
     drop_finished();
@@ -127,6 +129,20 @@ std::vector<Event> Engine::step() {
   peak_cache_bytes_ = std::max(peak_cache_bytes_, cache_bytes());
   drop_finished();
   return events;
+}
+
+// New prompts come first; restarted sequences take turns with a step of those that decode.
+Engine::Sequence* Engine::next_to_prefill() {
+  Sequence* restarted = nullptr;
+  bool any_ready = false;
+  for (auto& sequence : sequences_) {
+    if (sequence->waiting() && !sequence->restarted()) return sequence.get();
+    if (sequence->restarted() && !restarted) restarted = sequence.get();
+    any_ready |= !sequence->waiting();
+  }
+  if (any_ready && decode_next_) restarted = nullptr;
+  decode_next_ = restarted != nullptr;
+  return restarted;
 }
 
 // Evaluated float32 logits [B, L or 1, V], with the state of the batch.
@@ -138,14 +154,14 @@ Array Engine::run(const std::vector<int32_t>& ids, nn::Batch& batch, LogitsAt at
 }
 
 void Engine::prefill(Sequence& sequence, std::vector<Event>& events) {
-  const auto& prompt = sequence.request.prompt;
-  auto total = static_cast<int64_t>(prompt.size());
-  bool rows = sequence.request.prompt_logprobs >= 0;
+  const auto& ids = sequence.ids;
+  int64_t total = sequence.to_prefill;
+  bool rows = sequence.request.prompt_logprobs >= 0 && sequence.generated == 0;
   int64_t first = options_.use_cache ? sequence.prefilled : 0;
   int64_t last = options_.use_cache ? std::min(total, first + options_.prefill_chunk) : total;
   nn::Batch batch({&sequence.cache}, last - first);
-  Array logits = run({prompt.begin() + first, prompt.begin() + last}, batch,
-                     rows ? LogitsAt::All : LogitsAt::Last);
+  Array logits =
+      run({ids.begin() + first, ids.begin() + last}, batch, rows ? LogitsAt::All : LogitsAt::Last);
   if (options_.use_cache) batch.advance();
   sequence.prefilled = last;
   auto bytes = logits.host_bytes();
@@ -161,11 +177,17 @@ void Engine::prefill(Sequence& sequence, std::vector<Event>& events) {
   Event event = accept(sequence, last_row);
   event.prompt_logprobs = std::move(sequence.prompt_logprobs);
   events.push_back(std::move(event));
+  // Sequences that restart at every token take turns.
+  auto own = std::find_if(sequences_.begin(), sequences_.end(),
+                          [&](const auto& other) { return other.get() == &sequence; });
+  std::rotate(own, own + 1, sequences_.end());
 }
 
 void Engine::decode(std::vector<Event>& events) {
-  size_t count =
-      std::min(sequences_.size(), static_cast<size_t>(options_.use_cache ? options_.max_batch : 1));
+  auto ready = std::stable_partition(sequences_.begin(), sequences_.end(),
+                                     [](const auto& sequence) { return !sequence->waiting(); });
+  size_t count = std::min(static_cast<size_t>(ready - sequences_.begin()),
+                          static_cast<size_t>(options_.use_cache ? options_.max_batch : 1));
   std::vector<nn::SequenceCache*> caches;
   std::vector<int32_t> ids;
   for (size_t i = 0; i < count; ++i) {
@@ -221,6 +243,10 @@ Event Engine::accept(Sequence& sequence, std::span<float> logits) {
   if (event.finish != Finish::None) {
     sequence.finished = true;
     finish_text(sequence, event);
+  } else if (sequence.cache.outgrown(length)) {
+    sequence.cache.restart(length);
+    sequence.prefilled = 0;
+    sequence.to_prefill = length;
   }
   return event;
 }

@@ -8,8 +8,10 @@
 //   }
 //
 // A step prefills one chunk of one waiting request, or decodes one token of all running ones
-// together. Requests do not influence each other's answers: each has its own cache, sampler and
-// text.
+// together. A sequence whose rotary frequencies change as it grows (nn/cache/cache.h) is prefilled
+// again, so that its answer is that of a run without a cache: once for longrope, at every token
+// past the maximum for dynamic. Requests do not influence each other's answers: each has its own
+// cache, sampler and text.
 #pragma once
 
 #include <deque>
@@ -84,6 +86,7 @@ class Engine {
  private:
   struct Sequence;
 
+  Sequence* next_to_prefill();
   void prefill(Sequence& sequence, std::vector<Event>& events);
   void decode(std::vector<Event>& events);
   Event accept(Sequence& sequence, std::span<float> logits);
@@ -97,6 +100,7 @@ class Engine {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Event> pending_;  // of cancelled requests
   int64_t next_request_ = 1;
+  bool decode_next_ = false;  // after a chunk of a restarted sequence
   int64_t peak_cache_bytes_ = 0;
 };
 

@@ -190,15 +190,21 @@ Rope::Rope(RopeConfig config) : config_(std::move(config)) {
     beyond_ = array_of(inverse_frequencies(config_.original_max_positions + 1));
 }
 
+int64_t Rope::length_class(int64_t length) const {
+  if (config_.type == "longrope" && length > config_.original_max_positions)
+    return config_.original_max_positions + 1;
+  if (config_.type == "dynamic" && length > config_.max_positions) return length;
+  return 1;
+}
+
 Array Rope::operator()(const Array& x, const Array& offsets, int64_t length) const {
   RopeOptions options;
   options.dims = static_cast<int>(config_.dims);
   options.magnitude = config_.attention_factor;
-  options.inv_freqs = within_;
-  if (config_.type == "longrope" && length > config_.original_max_positions)
-    options.inv_freqs = beyond_;
-  if (config_.type == "dynamic" && length > config_.max_positions)
-    options.inv_freqs = array_of(inverse_frequencies(length));
+  int64_t shortest = length_class(length);
+  options.inv_freqs = shortest == 1                ? within_
+                      : config_.type == "longrope" ? beyond_
+                                                   : array_of(inverse_frequencies(length));
   return rope(x, offsets, options);
 }
 

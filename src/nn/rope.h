@@ -47,6 +47,9 @@ class Rope {
   // True where frequencies depend on the length of the sequence (dynamic, longrope): keys are then
   // cached unrotated and rotated at every step for the length of that step.
   bool depends_on_length() const { return config_.type == "dynamic" || config_.type == "longrope"; }
+  // The shortest length with the frequencies that `length` has: lengths of one class agree in all
+  // angles.
+  int64_t length_class(int64_t length) const;
   // Rotates x [B, H, L, K]: row i of sequence b is at position offsets[b] + i, or at offsets[b, i];
   // with the frequencies of a sequence of `length` positions.
   Array operator()(const Array& x, const Array& offsets, int64_t length) const;

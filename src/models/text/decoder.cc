@@ -235,7 +235,7 @@ class Decoder : public Model {
       layers.push_back(!keep        ? nn::no_cache(window)
                        : window > 0 ? nn::sliding_cache(window)
                                     : nn::full_cache());
-    return nn::SequenceCache(std::move(layers));
+    return nn::SequenceCache(std::move(layers), rope_ ? &*rope_ : nullptr);
   }
 
   const ModelInfo& info() const override { return info_; }

@@ -18,6 +18,22 @@ int64_t SequenceCache::bytes() const {
 void SequenceCache::trim(int64_t length) {
   for (auto& layer : layers_) layer->trim(length);
   length_ = std::min(length_, length);
+  expected_ = std::min(expected_, length);
+}
+
+void SequenceCache::advance(int64_t tokens) {
+  length_ += tokens;
+  rope_length_ = std::max(length_, expected_);
+}
+
+bool SequenceCache::outgrown(int64_t length) const {
+  return rope_ && length_ > 0 &&
+         rope_->length_class(std::max(length, expected_)) != rope_->length_class(rope_length_);
+}
+
+void SequenceCache::restart(int64_t length) {
+  trim(0);
+  expect(length);
 }
 
 Arrays SequenceCache::state() const {

@@ -13,6 +13,7 @@
 // neighbours in the batch.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -37,7 +38,7 @@ struct Span {
       0;  // length that the sequence is known to reach: a prompt that comes in chunks
   int64_t length() const { return start + tokens; }
   // Length whose rotary frequencies apply: all chunks of a prompt use those of the whole prompt.
-  int64_t rope_length() const { return length() > expected ? length() : expected; }
+  int64_t rope_length() const { return std::max(length(), expected); }
 };
 
 // One layer of one sequence.
@@ -61,27 +62,43 @@ std::unique_ptr<LayerCache> sliding_cache(int64_t window);
 std::unique_ptr<LayerCache> no_cache(int64_t window);
 
 // The state of one sequence through all layers.
+//
+// Where rotary frequencies depend on the length (dynamic, longrope), keys are cached unrotated, so
+// that a longer sequence rotates them anew. What lies above the first layer still comes from hidden
+// states with the older frequencies; whoever wants the answer of an uncached run asks
+//
+//   if (cache.outgrown(length)) cache.restart(length);   // then all tokens again, in any chunks
 class SequenceCache {
  public:
   SequenceCache() = default;
-  explicit SequenceCache(std::vector<std::unique_ptr<LayerCache>> layers)
-      : layers_(std::move(layers)) {}
+  // `rope`, null if there is none, must outlive the cache: the model's.
+  SequenceCache(std::vector<std::unique_ptr<LayerCache>> layers, const Rope* rope)
+      : layers_(std::move(layers)), rope_(rope) {}
 
   int64_t length() const { return length_; }
   int64_t bytes() const;
   LayerCache& layer(size_t index) { return *layers_.at(index); }
-  void advance(int64_t tokens) { length_ += tokens; }
+  void advance(int64_t tokens);
   // Says how long the prompt is that will come in chunks.
   void expect(int64_t length) { expected_ = length; }
   int64_t expected() const { return expected_; }
+  // Forgets everything from position `length` on; ValueError if a layer no longer has what is
+  // before.
   void trim(int64_t length);
+  // Whether a sequence of `length` positions has other rotary frequencies than those that the state
+  // was computed with.
+  bool outgrown(int64_t length) const;
+  // Forgets everything, to take the tokens of a sequence of `length` positions from its first.
+  void restart(int64_t length);
   // The arrays that hold the state, so that they are evaluated with the results.
   Arrays state() const;
 
  private:
   std::vector<std::unique_ptr<LayerCache>> layers_;
+  const Rope* rope_ = nullptr;
   int64_t length_ = 0;
   int64_t expected_ = 0;
+  int64_t rope_length_ = 0;  // whose frequencies the state was computed with
 };
 
 // The sequences of one forward pass, with the same number of new tokens each.

@@ -76,7 +76,9 @@ class StoredCache : public LayerCache {
   }
 
   void trim(int64_t length) override {
-    if (window_ > 0 && length < length_ && length_ > capacity())
+    // Positions that the next token sees, or nothing at all, must still be there.
+    if (window_ > 0 && length > 0 && length < length_ &&
+        std::max<int64_t>(0, length - window_ + 1) < length_ - capacity())
       throw_value("a sliding cache of {} positions cannot be cut back from {} to {}", capacity(),
                   length_, length);
     length_ = std::min(length_, length);
