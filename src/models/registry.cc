@@ -31,7 +31,14 @@ constexpr Row kRows[] = {MICA_MODELS(MICA_ROW)};
 std::unique_ptr<Model> make_model(const Json& config) {
   auto type = config.get<std::string>("model_type");
   for (const Row& row : kRows) {
-    if (type == row.model_type) return row.make(config);
+    if (type != row.model_type) continue;
+    try {
+      return row.make(config);
+    } catch (const Error& error) {
+      // What does not fit together names no key, hence not the file.
+      if (std::string_view(error.what()).starts_with(config.where())) throw;
+      throw Error(error.kind(), fmt::format("{}: {}", config.where(), error.what()));
+    }
   }
   config.fail_at("model_type", "'{}' is not supported; known: {}", excerpt(type),
                  join(known_model_types(), ", "));

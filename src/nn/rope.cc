@@ -53,6 +53,9 @@ std::vector<double> read_factors(const Json& parameters, const char* key, int64_
 void read_longrope(const Json& parameters, RopeConfig& rope) {
   rope.short_factor = read_factors(parameters, "short_factor", rope.dims);
   rope.long_factor = read_factors(parameters, "long_factor", rope.dims);
+  if (rope.original_max_positions < 2)
+    parameters.fail_at("original_max_position_embeddings", "must be at least 2, not {}",
+                       rope.original_max_positions);
   double original = double(rope.original_max_positions);
   rope.factor = positive(parameters, "factor", double(rope.max_positions) / original);
   double inferred =
@@ -80,6 +83,8 @@ RopeConfig read_rope(const Json& config, int64_t head_dims, int64_t max_position
   double partial = positive(parameters, "partial_rotary_factor",
                             positive(config, "partial_rotary_factor", defaults.partial_factor));
   if (rope.type == "default" && !defaults.partial_in_default) partial = 1;
+  if (partial > 1)
+    parameters.fail_at("partial_rotary_factor", "must be at most 1, not {}", partial);
   rope.dims = static_cast<int64_t>(static_cast<double>(head_dims) * partial);
   // A family with a default of its own (Phi-3) does not look into the parameters.
   int64_t inside = defaults.original_max_positions > 0

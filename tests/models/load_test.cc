@@ -168,8 +168,8 @@ TEST(Load, BadConfigurations) {
   expect_error(config(R"({"model_type": "llama", "hidden_size": -8})"), {"hidden_size", "-8"});
   expect_error(config(R"({"model_type": "llama", "num_hidden_layers": 1e30})"),
                {"num_hidden_layers"});
-  expect_error(with(R"("num_key_value_heads": 3)"), {"heads"});
-  expect_error(with(R"("hidden_act": "sparkle")"), {"sparkle", "silu"});
+  expect_error(with(R"("num_key_value_heads": 3)"), {"config.json", "heads"});
+  expect_error(with(R"("hidden_act": "sparkle")"), {"config.json", "sparkle", "silu"});
   expect_error(with(R"("rope_scaling": {"rope_type": "spiral"})"), {"spiral", "yarn"});
   expect_error(with(R"("rope_scaling": {"rope_type": "linear"})"), {"factor"});
   expect_error(
@@ -179,6 +179,39 @@ TEST(Load, BadConfigurations) {
   expect_error(with(R"("quantization_config": {"quant_method": "gptq"})"), {"gptq"});
   expect_error(with(R"("quantization": {"group_size": 64, "bits": 7})"), {"bits", "7"});
   expect_error(with(R"("quantization": {"mode": "mxfp4"})"), {"mxfp4", "affine"});
+}
+
+void refused(const std::string& config, const char* says) {
+  expect_error([&](Folder& f) { f.write("config.json", config); }, {"config.json", says});
+}
+
+// Sizes that no model has must not cost memory or time before they are refused.
+TEST(Load, ConfigurationsOutOfProportion) {
+  refused(R"({"model_type": "llama", "num_hidden_layers": 2147483648})", "num_hidden_layers");
+  refused(R"({"model_type": "llama", "hidden_size": 2147483648})", "head_dim");
+  refused(R"({"model_type": "llama", "head_dim": 2147483648})", "head_dim");
+  refused(R"({"model_type": "mixtral", "num_local_experts": 2147483648})", "num_local_experts");
+  refused(R"({"model_type": "mixtral", "num_hidden_layers": 16384})", "experts");
+  for (const char* key : {"n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "n_positions"})
+    refused(fmt::format(R"({{"model_type": "gpt2", "{}": 4611686018427387904}})", key), key);
+  refused(R"({"model_type": "gpt2", "n_embd": 2147483648, "n_head": 1})", "2147483648");
+}
+
+// Numbers that would make every logit NaN.
+TEST(Load, NumbersThatMakeNoSense) {
+  refused(R"({"model_type": "gemma2", "final_logit_softcapping": Infinity})", "final_logit");
+  refused(R"({"model_type": "gemma2", "attn_logit_softcapping": 1e308})", "attn_logit");
+  refused(R"({"model_type": "gemma2", "query_pre_attn_scalar": -1})", "query_pre_attn_scalar");
+  refused(R"({"model_type": "llama", "rms_norm_eps": NaN})", "epsilon");
+  refused(R"({"model_type": "llama", "rms_norm_eps": Infinity})", "epsilon");
+  refused(R"({"model_type": "phi", "partial_rotary_factor": 1e300})", "partial_rotary_factor");
+  std::string factors = "1";
+  for (int i = 1; i < 48; ++i) factors += ",1";
+  refused(fmt::format(R"({{"model_type": "phi3", "original_max_position_embeddings": 1,
+                      "rope_scaling": {{"type": "longrope", "short_factor": [{0}],
+                      "long_factor": [{0}]}}}})",
+                      factors),
+          "original_max_position_embeddings");
 }
 
 TEST(Load, BadTensors) {

@@ -286,9 +286,15 @@ void DecoderConfig::check() const {
   if (rope && (rope->dims % 2 != 0 || rope->dims > head_dims || rope->dims <= 0))
     throw_value("{}: rotary dimensions must be even and at most {}, got {}", model_type, head_dims,
                 rope->dims);
+  if (head_dims > kMostHeads)
+    throw_value("{}: heads of size {} are too large: at most {}", model_type, head_dims,
+                kMostHeads);
+  if (experts * layers > kMostHeads)
+    throw_value("{}: {} experts in each of {} layers are too many: at most {} in all", model_type,
+                experts, layers, kMostHeads);
   if (experts > 0 && (experts_per_token < 1 || experts_per_token > experts))
     throw_value("{}: {} experts per token of {}", model_type, experts_per_token, experts);
-  if (!(norm_eps >= 0))
+  if (!(norm_eps >= 0 && std::isfinite(norm_eps)))
     throw_value("{}: the norm's epsilon must not be negative, got {}", model_type, norm_eps);
   nn::activation_from_name(activation);
 }

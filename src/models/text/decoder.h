@@ -74,6 +74,12 @@ struct DecoderConfig {
 // What a family's page gives to the registry.
 std::unique_ptr<Model> make_decoder(DecoderConfig config);
 
+// Bounds of what a configuration may ask for, far above any model, so that crafted ones take
+// neither memory nor time: of widths and the like, of layers, and of heads, their sizes and
+// experts.
+inline constexpr int64_t kMostSize = int64_t{1} << 31, kMostLayers = 1 << 14, kMostHeads = 1 << 16;
+// A size from 1 to `most`; `otherwise` if the key is absent. ValueError naming the key.
+int64_t read_size(const Json& json, const char* key, int64_t otherwise, int64_t most = kMostSize);
 // Reads what all families name alike, with the family's defaults already in `config`: sizes (key
 // heads 0: as many as heads; head size 0: width / heads), activation, epsilon, tied head.
 // ValueErrors name the key.

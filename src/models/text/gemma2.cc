@@ -23,7 +23,10 @@ std::unique_ptr<Model> make_gemma2(const Json& json) {
     json.fail_at("use_bidirectional_attention", "is not supported: a decoder looks back only");
   c.activation = json.get<std::string>("hidden_activation", "gelu_pytorch_tanh");
   c.qkv_bias = c.o_bias = json.get<bool>("attention_bias", false);
-  c.attention_scale = 1 / std::sqrt(json.get<double>("query_pre_attn_scalar", 256));
+  auto scalar = json.get<double>("query_pre_attn_scalar", 256);
+  if (!(scalar > 0 && std::isfinite(scalar)))
+    json.fail_at("query_pre_attn_scalar", "must be positive, not {}", scalar);
+  c.attention_scale = 1 / std::sqrt(scalar);
   c.attention_softcap = read_cap(json, "attn_logit_softcapping", 50);
   c.final_softcap = read_cap(json, "final_logit_softcapping", 30);
   c.embedding_scale = std::sqrt(static_cast<double>(c.width));

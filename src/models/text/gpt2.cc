@@ -5,11 +5,11 @@ namespace mica::models {
 
 std::unique_ptr<Model> make_gpt2(const Json& json) {
   DecoderConfig c{.model_type = "gpt2",
-                  .vocabulary = json.get<int64_t>("vocab_size", 50257),
-                  .width = json.get<int64_t>("n_embd", 768),
-                  .layers = json.get<int64_t>("n_layer", 12),
-                  .heads = json.get<int64_t>("n_head", 12),
-                  .max_positions = json.get<int64_t>("n_positions", 1024),
+                  .vocabulary = read_size(json, "vocab_size", 50257),
+                  .width = read_size(json, "n_embd", 768),
+                  .layers = read_size(json, "n_layer", 12, kMostLayers),
+                  .heads = read_size(json, "n_head", 12, kMostHeads),
+                  .max_positions = read_size(json, "n_positions", 1024),
                   .activation = json.get<std::string>("activation_function", "gelu_new"),
                   .norm = nn::NormKind::Layer,
                   .norm_eps = json.get<double>("layer_norm_epsilon", 1e-5),
@@ -17,11 +17,11 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
                   .transposed_linears = true};
   if (json.get<bool>("add_cross_attention", false))
     json.fail_at("add_cross_attention", "is not supported: there is no encoder");
-  if (c.heads < 1 || c.width % c.heads != 0)
+  if (c.width % c.heads != 0)
     json.fail_at("n_embd", "{} does not divide into {} heads", c.width, c.heads);
   c.key_heads = c.heads;
   c.head_dims = c.width / c.heads;
-  c.mlp_width = json.get<int64_t>("n_inner", 4 * c.width);
+  c.mlp_width = read_size(json, "n_inner", 4 * c.width, 4 * kMostSize);
   c.qkv_bias = c.o_bias = c.mlp_bias = true;
   c.tied_head = json.get<bool>("tie_word_embeddings", true);
   if (!json.get<bool>("scale_attn_weights", true)) c.attention_scale = 1;

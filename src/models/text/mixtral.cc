@@ -16,8 +16,8 @@ std::unique_ptr<Model> make_mixtral(const Json& json) {
   read_common(json, c);
   read_rope_of(json, {.theta = 1e6}, c);
   c.windows.assign(static_cast<size_t>(c.layers), read_window(json, 0));
-  c.experts = json.get<int64_t>("num_local_experts", 8);
-  c.experts_per_token = json.get<int64_t>("num_experts_per_tok", 2);
+  c.experts = read_size(json, "num_local_experts", 8, kMostHeads);
+  c.experts_per_token = read_size(json, "num_experts_per_tok", 2, kMostHeads);
   return make_decoder(std::move(c));
 }
 

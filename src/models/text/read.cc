@@ -5,19 +5,23 @@
 
 namespace mica::models {
 
+int64_t read_size(const Json& json, const char* key, int64_t otherwise, int64_t most) {
+  const auto value = json.get<int64_t>(key, otherwise);
+  if (value < 1 || value > most) json.fail_at(key, "must be between 1 and {}, not {}", most, value);
+  return value;
+}
+
 void read_common(const Json& json, DecoderConfig& config) {
-  auto size = [&](const char* key, int64_t& value) {
-    value = json.get<int64_t>(key, value);
-    if (value < 1 || value > (int64_t{1} << 31))
-      json.fail_at(key, "must be between 1 and 2^31, not {}", value);
+  auto size = [&](const char* key, int64_t& value, int64_t most = kMostSize) {
+    value = read_size(json, key, value, most);
   };
   size("vocab_size", config.vocabulary);
   size("hidden_size", config.width);
   size("intermediate_size", config.mlp_width);
-  size("num_hidden_layers", config.layers);
-  size("num_attention_heads", config.heads);
+  size("num_hidden_layers", config.layers, kMostLayers);
+  size("num_attention_heads", config.heads, kMostHeads);
   if (config.key_heads == 0) config.key_heads = config.heads;
-  size("num_key_value_heads", config.key_heads);
+  size("num_key_value_heads", config.key_heads, kMostHeads);
   size("max_position_embeddings", config.max_positions);
   if (config.head_dims == 0) {
     if (!json.has("head_dim") && config.width % config.heads != 0)
@@ -25,7 +29,7 @@ void read_common(const Json& json, DecoderConfig& config) {
                    config.heads);
     config.head_dims = std::max<int64_t>(config.width / config.heads, 1);
   }
-  size("head_dim", config.head_dims);
+  size("head_dim", config.head_dims, kMostHeads);
   config.activation = json.get<std::string>("hidden_act", config.activation);
   config.norm_eps = json.get<double>("rms_norm_eps", config.norm_eps);
   config.tied_head = json.get<bool>("tie_word_embeddings", config.tied_head);
@@ -72,7 +76,7 @@ int64_t read_window(const Json& json, int64_t otherwise) {
 double read_cap(const Json& json, const char* key, double otherwise) {
   if (is_null(json, key)) return 0;
   auto cap = json.get<double>(key, otherwise);
-  if (!(cap > 0)) json.fail_at(key, "must be positive or null, not {}", cap);
+  if (!(cap > 0 && cap <= 1e30)) json.fail_at(key, "must be positive or null, not {}", cap);
   return cap;
 }
 
