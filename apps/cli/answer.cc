@@ -65,7 +65,11 @@ void Answer::stream(const generate::Event& event) {
     write_output(fmt::format("{}{}", tokens_.empty() ? "" : ",", event.token->id));
 }
 
-double Answer::prompt_rate() const { return rate(prompt_.size(), seconds(first_ - loaded_)); }
+// Unknown if Ctrl-C came before the end of the prompt.
+double Answer::prompt_rate() const {
+  if (was_interrupted() && tokens_.empty()) return 0;
+  return rate(prompt_.size(), seconds(first_ - loaded_));
+}
 
 // The first token belongs to the prompt's pass.
 double Answer::generation_rate() const {

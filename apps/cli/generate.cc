@@ -30,7 +30,7 @@ class Generate : public Subcommand {
  private:
   void declare_sampling(Options& options);
   void declare_output(Options& options);
-  void check_usage() const;
+  void check_usage();
   void read_model();
   void read_prompt();
   void check_length();
@@ -48,6 +48,8 @@ class Generate : public Subcommand {
   std::vector<std::string> logit_bias_, stop_;
   bool ignore_eos_ = false, no_cache_ = false;
 
+  std::vector<std::pair<int32_t, double>> biases_;
+  int64_t most_memory_ = INT64_MAX;
   std::string folder_;
   Json config_;
   std::optional<models::ModelInfo> info_;
@@ -125,16 +127,6 @@ void Generate::declare_output(Options& options) {
                kMost);
 }
 
-void Generate::check_usage() const {
-  if (!prompt_text_ && !prompt_ids_) throw_usage("a prompt is needed: -p TEXT or --prompt-ids IDS");
-  if (prompt_text_ && prompt_ids_) throw_usage("-p and --prompt-ids exclude each other");
-  if ((logprobs_ || prompt_logprobs_) && !common_.json())
-    throw_usage("--logprobs and --prompt-logprobs need --format json");
-  for (const std::string& stop : stop_) {
-    if (stop.empty()) throw_usage("--stop needs a text, not an empty one");
-  }
-}
-
 // A usage error for text that is no size, too.
 int64_t read_size(const std::string& name, const std::string& text) {
   try {
@@ -160,6 +152,20 @@ std::vector<std::pair<int32_t, double>> read_biases(const std::vector<std::strin
   return biases;
 }
 
+// What can be said of the options alone, before anything is read.
+void Generate::check_usage() {
+  if (!prompt_text_ && !prompt_ids_) throw_usage("a prompt is needed: -p TEXT or --prompt-ids IDS");
+  if (prompt_text_ && prompt_ids_) throw_usage("-p and --prompt-ids exclude each other");
+  if ((logprobs_ || prompt_logprobs_) && !common_.json())
+    throw_usage("--logprobs and --prompt-logprobs need --format json");
+  for (const std::string& stop : stop_) {
+    if (stop.empty()) throw_usage("--stop needs a text, not an empty one");
+  }
+  biases_ = read_biases(logit_bias_);
+  if (memory_limit_) most_memory_ = read_size("--memory-limit", *memory_limit_);
+  if (prompt_ids_ && prompt_ids_ != "-") prompt_ = read_ids(*prompt_ids_);
+}
+
 // A flag wins over the model's defaults, one by one.
 generate::SamplingOptions Generate::sampling(generate::SamplingOptions options) const {
   options.temperature = temperature_.value_or(options.temperature);
@@ -169,7 +175,7 @@ generate::SamplingOptions Generate::sampling(generate::SamplingOptions options) 
   options.repetition_penalty = repetition_.value_or(options.repetition_penalty);
   options.presence_penalty = presence_.value_or(0);
   options.frequency_penalty = frequency_.value_or(0);
-  options.logit_bias = read_biases(logit_bias_);
+  options.logit_bias = biases_;
   if (seed_) options.seed = static_cast<uint64_t>(*seed_);
   if (options.temperature == 0 && !common_.quiet && (top_k_ || top_p_ || min_p_ || seed_))
     print_message(
@@ -198,7 +204,7 @@ void Generate::read_model() {
 
 void Generate::read_prompt() {
   if (prompt_ids_) {
-    prompt_ = read_ids(*prompt_ids_);
+    if (prompt_.empty()) prompt_ = read_ids(*prompt_ids_);
     return;
   }
   if (!tokenizer_)
@@ -227,9 +233,7 @@ void Generate::load() {
   if (dtype_) options.activations = dtype_from_name(*dtype_);
   const auto available = static_cast<int64_t>(available_memory());
   options.memory_limit = available > 0 ? available : INT64_MAX;
-  if (memory_limit_)
-    options.memory_limit =
-        std::min(options.memory_limit, read_size("--memory-limit", *memory_limit_));
+  options.memory_limit = std::min(options.memory_limit, most_memory_);
   // -n is often an upper bound that no answer reaches: plan for what the model was made for.
   const int64_t usual = std::max(prompt_size(), info_->max_positions);
   options.context = std::min(

@@ -205,8 +205,9 @@ std::string Report::text(bool tensors) const {
       fmt::format("folder            {}\narchitecture      {}{}\n", folder_, model_type_,
                   architectures_.empty() ? "" : fmt::format(" ({})", join(architectures_, ", ")));
   text += fmt::format("parameters        {} ({})\n", count_text(parameters_), parameters_);
-  text += fmt::format("weights           {} in {} tensors, {} files\n", size(checkpoint_.bytes()),
-                      checkpoint_.tensors().size(), checkpoint_.files().size());
+  const size_t files = checkpoint_.files().size();
+  text += fmt::format("weights           {} in {} tensors, {} file{}\n", size(checkpoint_.bytes()),
+                      checkpoint_.tensors().size(), files, files == 1 ? "" : "s");
   for (const auto& [name, type] : types_)
     text += fmt::format("  {:<16}{} in {} tensors\n", name, size(type.bytes), type.tensors);
   text += fmt::format("quantization      {}\n", quantization_text()) + model_text();

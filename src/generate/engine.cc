@@ -60,15 +60,19 @@ int64_t Engine::add(Request request) {
   int64_t vocabulary = model_->info().vocabulary;
   auto length = static_cast<int64_t>(request.prompt.size());
   if (length == 0) throw_value("the prompt is empty: at least one token is needed");
-  for (int32_t id : request.prompt) {
+  for (int64_t i = 0; i < length; ++i) {
+    const int32_t id = request.prompt[static_cast<size_t>(i)];
     if (id < 0 || id >= vocabulary)
-      throw_value("id {} is outside of the vocabulary of {} tokens", id, vocabulary);
+      throw_value(
+          "prompt: id {} at position {} is outside of the vocabulary of {} tokens (0 to {})", id, i,
+          vocabulary, vocabulary - 1);
   }
-  if (length > context_limit()) {
-    throw_value(
-        "the prompt has {} tokens, the context has room for {}{}", length, context_limit(),
-        options_.max_context > 0 ? "" : " (this model has learned positions, which end there)");
-  }
+  if (const int64_t room = context_limit() - length; room < 0 || (room == 0 && request.max_tokens))
+    throw_value("the prompt has {} tokens, the context has room for {}{}{}", length,
+                context_limit(), room == 0 ? ", none for new ones" : "",
+                context_limit() == options_.max_context
+                    ? ""
+                    : " (this model has learned positions, which end there)");
   if (request.max_tokens < 0)
     throw_value("max tokens must not be negative, got {}", request.max_tokens);
   if (!request.stop.empty() && !tokenizer_)

@@ -35,10 +35,46 @@ bool better(const Candidate& a, const Candidate& b) {
   return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
 }
 
-void normalize(std::vector<Candidate>& candidates) {
+double sum_of(const std::vector<Candidate>& candidates) {
   double sum = 0;
   for (const Candidate& c : candidates) sum += c.weight;
-  for (Candidate& c : candidates) c.weight /= sum;
+  return sum;
+}
+
+// Neither NaN nor ruled out by -inf.
+bool possible(float logit) { return logit > -std::numeric_limits<float>::infinity(); }
+
+// The lowest id with the largest logit.
+int32_t best_of(std::span<const float> logits) {
+  size_t best = logits.size();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (possible(logits[i]) && (best == logits.size() || logits[i] > logits[best])) best = i;
+  }
+  return static_cast<int32_t>(best);
+}
+
+// Weights become probabilities, up to a factor. Logits are taken off the best one before they are
+// divided, so that small temperatures do not overflow.
+void weigh(std::vector<Candidate>& candidates, double temperature) {
+  const double top = std::min_element(candidates.begin(), candidates.end(), better)->weight;
+  for (Candidate& c : candidates)
+    c.weight = c.weight == top ? 1 : std::exp((c.weight - top) / temperature);
+}
+
+// Keeps the best candidates that together have the share `top_p`, best first. A heap, because they
+// are few of many as a rule.
+void keep_nucleus(std::vector<Candidate>& candidates, double top_p) {
+  const double wanted = top_p * sum_of(candidates);
+  const auto worse = [](const Candidate& a, const Candidate& b) { return better(b, a); };
+  std::make_heap(candidates.begin(), candidates.end(), worse);
+  double sum = 0;
+  auto end = candidates.end();
+  while (end != candidates.begin() && (end == candidates.end() || sum < wanted)) {
+    std::pop_heap(candidates.begin(), end--, worse);
+    sum += end->weight;
+  }
+  candidates.erase(candidates.begin(), end);
+  std::reverse(candidates.begin(), candidates.end());
 }
 
 }  // namespace
@@ -66,11 +102,12 @@ Sampler::Sampler(const SamplingOptions& options, std::span<const int32_t> prompt
 
 int32_t Sampler::sample(std::span<float> logits) {
   adjust(logits);
-  int32_t id = 0;
-  if (options_.temperature == 0)
-    id = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  else
-    id = draw(logits);
+  int32_t id = best_of(logits);
+  if (id == static_cast<int32_t>(logits.size()))
+    throw_value(
+        "no token can be chosen: every logit is NaN or -inf; the weights or the activations' dtype "
+        "do not fit the model, or the logit bias rules everything out");
+  if (options_.temperature > 0) id = draw(logits);
   ++in_output_[id];
   return id;
 }
@@ -100,41 +137,28 @@ int32_t Sampler::draw(std::span<const float> logits) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (!std::isnan(logits[i]))
-      candidates.push_back({static_cast<int32_t>(i), logits[i] / options_.temperature});
+    if (possible(logits[i])) candidates.push_back({static_cast<int32_t>(i), logits[i]});
   }
-  if (candidates.empty())
-    throw_value("every logit is NaN: the weights or the activations' dtype do not fit the model");
   auto k = static_cast<size_t>(options_.top_k);
   if (k > 0 && k < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + static_cast<ptrdiff_t>(k),
                      candidates.end(), better);
     candidates.resize(k);
   }
-  double top = std::min_element(candidates.begin(), candidates.end(), better)->weight;
-  for (Candidate& c : candidates) c.weight = std::exp(c.weight - top);
-  normalize(candidates);
-  if (options_.top_p < 1) {
-    std::sort(candidates.begin(), candidates.end(), better);
-    double sum = 0;
-    size_t kept = 0;
-    while (kept < candidates.size() && (kept == 0 || sum < options_.top_p))
-      sum += candidates[kept++].weight;
-    candidates.resize(kept);
-    normalize(candidates);
-  }
-  if (options_.min_p > 0) {
-    double floor =
-        options_.min_p * std::min_element(candidates.begin(), candidates.end(), better)->weight;
-    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < floor; });
-    normalize(candidates);
-  }
-  double at = static_cast<double>(random_() >> 11) * 0x1p-53;
+  weigh(candidates, options_.temperature);
+  if (options_.top_p < 1) keep_nucleus(candidates, options_.top_p);
+  // The best one weighs 1.
+  if (options_.min_p > 0)
+    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < options_.min_p; });
+  double at = static_cast<double>(random_() >> 11) * 0x1p-53 * sum_of(candidates);
+  int32_t chosen = 0;
   for (const Candidate& c : candidates) {
-    if (at < c.weight) return c.id;
+    if (c.weight == 0) continue;
+    chosen = c.id;  // the last one too if rounding leaves a rest
+    if (at < c.weight) break;
     at -= c.weight;
   }
-  return candidates.back().id;
+  return chosen;
 }
 
 float logprob_of(std::span<const float> logits, int32_t id) {
@@ -145,9 +169,14 @@ std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int64_t k)
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   auto count = std::min<size_t>(static_cast<size_t>(k), ids.size());
+  // NaN is no number to sort by: it comes last.
+  auto rank = [&](int32_t id) {
+    const float logit = logits[static_cast<size_t>(id)];
+    return std::isnan(logit) ? -std::numeric_limits<float>::infinity() : logit;
+  };
   std::partial_sort(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(count), ids.end(),
                     [&](int32_t a, int32_t b) {
-                      float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+                      float x = rank(a), y = rank(b);
                       return x != y ? x > y : a < b;
                     });
   double total = log_sum(logits);

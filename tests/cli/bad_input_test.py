@@ -125,6 +125,7 @@ class BadInput(CliTest):
         folder = self.folder()
         for ids in ["16", "1,99999999999", "-1", "1,-5"]:
             self.assert_refused(folder, "outside", prompt=ids)
+        self.assert_refused(folder, "id 16 at position 2", prompt="1,2,16")
         self.assert_refused(folder, "empty", prompt="")
         self.assert_refused(folder, "bias", options=("--logit-bias", "16:1"))
         self.assert_fails(1, "generate", "-m", folder, "--prompt-ids", "-", stdin="1,x",

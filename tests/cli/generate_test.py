@@ -184,7 +184,12 @@ class Ends(CliTest):
     def test_contexts(self):
         answer = self.generate("-p", PROMPT, "-n", 50, "--max-context", 10)
         self.assertEqual((len(answer["ids"]), answer["finish_reason"]), (7, "length"))
+        answer = self.generate("-p", PROMPT, "-n", 50, "--max-context", 4)
+        self.assertEqual(answer["usage"]["total_tokens"], 4)
         self.assert_fails(1, "generate", "-p", PROMPT, "--max-context", 2, says="3 tokens")
+        self.assert_fails(1, "generate", "-p", PROMPT, "--max-context", 3, says="none for new ones")
+        answer = self.generate("-p", PROMPT, "-n", 0, "--max-context", 3, "--prompt-logprobs", 1)
+        self.assertEqual(len(answer["prompt_logprobs"]), 3)
 
     def test_past_the_trained_positions(self):
         short = self.folder()  # 32 positions
@@ -245,6 +250,25 @@ class Streams(CliTest):
         answer = json.loads(output)
         self.assertEqual(answer["finish_reason"], "interrupt")
         self.assertEqual(answer["ids"][:20], GREEDY[:len(answer["ids"])][:20])
+
+    def test_interrupted_in_a_long_prompt(self):
+        process = subprocess.Popen([MICA, "generate", "--prompt-ids", "-", "--format", "json"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=self.env)
+        process.stdin.write(b"5 " * 2_000_000)
+        process.stdin.close()
+        process.stdin = None
+        warnings = b""
+        while b"warning" not in warnings:  # the prompt was read
+            warnings += os.read(process.stderr.fileno(), 1 << 16)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        answer = json.loads(output)
+        self.assertEqual((answer["ids"], answer["text"]), ([], ""))
+        self.assertEqual(answer["finish_reason"], "interrupt")
+        self.assertEqual(answer["timing"]["prompt_tokens_per_s"], 0)
 
     def test_interrupted_while_it_waits_for_its_prompt(self):
         process = subprocess.Popen([MICA, "generate", "-p", "-"], stdin=subprocess.PIPE,

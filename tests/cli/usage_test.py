@@ -74,6 +74,7 @@ class Usage(CliTest):
         for line, says in cases.items():
             error = self.assert_fails(2, *line.split(), says=says)
             self.assertNotIn("\x1b", error)
+            self.assertNotIn("no model given", error)
 
     def test_values_that_look_like_something_else(self):
         for prompt in ["-", "--stop", "-5", "[a,b]", "{}", "a=b", "%%", '"quoted"', ""]:

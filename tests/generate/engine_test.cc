@@ -175,6 +175,42 @@ TEST(Engine, TheContextEndsAnAnswer) {
   Answer answer = run_one({.prompt = prompt_ids(), .max_tokens = 100}, {.max_context = 10});
   EXPECT_EQ(answer.ids.size(), 7u);
   EXPECT_EQ(answer.finish, Finish::Length);
+  // A prompt that fills it can be scored, not continued.
+  Engine engine(setup().model, setup().tokenizer, {.max_context = 3});
+  EXPECT_THROW(engine.add({.prompt = prompt_ids(), .max_tokens = 1}), Error);
+  const int64_t id = engine.add({.prompt = prompt_ids(), .max_tokens = 0, .prompt_logprobs = 1});
+  EXPECT_EQ(run_all(engine)[id].prompt_logprobs.size(), 3u);
+}
+
+// The same numbers, not only the same tokens: a seed would not reproduce otherwise.
+TEST(Engine, SampledAnswersDoNotDependOnNeighbours) {
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+    auto model = models::load_model(kFolder, {.activations = dtype}).model;
+    auto answers = [&](size_t from, size_t to) {
+      Engine engine(model, setup().tokenizer, {.prefill_chunk = 6});
+      std::map<int64_t, size_t> numbers;
+      for (size_t i = from; i < to; ++i) {
+        Request request{.prompt = std::vector<int32_t>(1 + 5 * i, 40 + static_cast<int32_t>(i)),
+                        .max_tokens = 30,
+                        .sampling = {.temperature = 1, .seed = i},
+                        .ignore_eos = true,
+                        .logprobs = 2};
+        numbers[engine.add(request)] = i;
+      }
+      std::map<size_t, Answer> result;
+      for (auto& [id, answer] : run_all(engine)) result[numbers[id]] = std::move(answer);
+      return result;
+    };
+    auto together = answers(0, 5);
+    for (size_t i = 0; i < 5; ++i) {
+      const Answer alone = answers(i, i + 1)[i];
+      ASSERT_EQ(together[i].ids, alone.ids) << i;
+      for (size_t t = 0; t < alone.tokens.size(); ++t) {
+        EXPECT_EQ(together[i].tokens[t].logprob, alone.tokens[t].logprob) << i << ' ' << t;
+        EXPECT_EQ(together[i].tokens[t].top, alone.tokens[t].top) << i << ' ' << t;
+      }
+    }
+  }
 }
 
 TEST(Engine, BadRequestsAreErrors) {
