@@ -34,6 +34,7 @@
 #include "nn/rope.h"
 #include "ops/attention.h"
 #include "ops/create.h"
+#include "ops/derived.h"
 #include "ops/elementwise.h"
 #include "ops/experts.h"
 #include "ops/function.h"

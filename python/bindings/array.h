@@ -15,7 +15,7 @@ void add_memory_methods(ArrayClass& type);      // array_memory.cc: buffers, DLP
 void add_at(nb::module_& m, ArrayClass& type);  // indexing.cc
 
 // As MLX prints: "array([1, 2, 3], dtype=int32)"; more than 6 elements along an axis are elided.
-std::string array_text(const Array& array);
+std::string array_text(Array array);
 
 // Type slots, ended by {0, nullptr} when concatenated.
 std::vector<PyType_Slot> operator_slots();

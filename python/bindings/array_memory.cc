@@ -23,7 +23,7 @@ struct HostView {
   Strides strides;
   bool writable = false;
 
-  explicit HostView(const Array& array) : dtype(array.dtype()), shape(array.shape()) {
+  explicit HostView(Array array) : dtype(array.dtype()), shape(array.shape()) {
     evaluate(array);
     const ArrayData& from = *array.slot()->data;
     nb::gil_scoped_release release;
@@ -66,7 +66,7 @@ int get_buffer(PyObject* self, Py_buffer* out, int flags) {
   out->obj = nullptr;
   return guarded(
       [&] {
-        const Array& array = *array_of(self);
+        const Array array = *array_of(self);
         const char* format = buffer_format(array.dtype());
         if (!format) return refuse("the buffer protocol has no bfloat16; use astype or DLPack");
         auto exported = std::make_unique<Exported>(Exported{HostView(array), {}, {}});
@@ -110,7 +110,7 @@ nb::dlpack::dtype dlpack_type(Dtype dtype) {
   return {static_cast<uint8_t>(code), static_cast<uint8_t>(8 * size_of(dtype)), 1};
 }
 
-nb::object dlpack(const Array& array, const nb::kwargs& options) {
+nb::object dlpack(Array array, const nb::kwargs& options) {
   auto view = std::make_unique<HostView>(array);
   std::vector<size_t> shape(view->shape.begin(), view->shape.end());
   std::vector<int64_t> strides(view->strides.begin(), view->strides.end());
@@ -135,13 +135,13 @@ nb::object numpy_array(nb::handle self, nb::handle dtype, nb::handle copy) {
 }
 
 nb::object reduce(nb::handle self) {
-  const Array& array = *array_of(self);
+  const Array array = *array_of(self);
   evaluate(array);
   auto bytes = array.host_bytes();
   nb::bytes data(reinterpret_cast<const char*>(bytes.get()), static_cast<size_t>(array.nbytes()));
+  nb::object extents = wrap(array).attr("shape");
   nb::object rebuild = nb::module_::import_("mica.core").attr("_array_from_bytes");
-  return nb::make_tuple(rebuild,
-                        nb::make_tuple(data, self.attr("shape"), dtype_name(array.dtype())));
+  return nb::make_tuple(rebuild, nb::make_tuple(data, extents, dtype_name(array.dtype())));
 }
 
 nb::object from_bytes(nb::bytes data, const nb::tuple& extents, const std::string& name) {

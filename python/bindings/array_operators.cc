@@ -75,12 +75,22 @@ PyObject* in_place_power(PyObject* self, PyObject* right, PyObject*) {
   return in_place<&power, "power">(self, right);
 }
 
-// Only arrays, as in MLX: a scalar is no matrix.
+// Integers cannot hold a quotient, and the handle keeps its type.
+PyObject* in_place_divide(PyObject* self, PyObject* right) {
+  return guarded([&] {
+    if (!is_floating(array_of(self)->dtype()))
+      throw_value("In place division cannot cast to non-floating point type.");
+    return in_place<&divide, "division">(self, right);
+  });
+}
+
+// Only arrays, as in MLX: a scalar or a list is no matrix.
 template <bool kInPlace>
 PyObject* product_slot(PyObject* left, PyObject* right) {
   if (!array_of(left) || !array_of(right)) {
     PyObject* stranger = array_of(left) ? right : left;
-    if (PyFloat_Check(stranger) || PyLong_Check(stranger)) Py_RETURN_NOTIMPLEMENTED;
+    if (PyFloat_Check(stranger) || PyLong_Check(stranger) || is_plain(stranger))
+      Py_RETURN_NOTIMPLEMENTED;
   }
   if (kInPlace) return in_place<&matrix_product, "matrix multiplication">(left, right);
   return binary<&matrix_product, "matrix multiplication">(left, right);
@@ -157,7 +167,7 @@ std::vector<PyType_Slot> operator_slots() {
       slot(Py_nb_inplace_add, in_place<&add, "addition">),
       slot(Py_nb_inplace_subtract, in_place<&subtract, "subtraction">),
       slot(Py_nb_inplace_multiply, in_place<&multiply, "multiplication">),
-      slot(Py_nb_inplace_true_divide, in_place<&divide, "division">),
+      slot(Py_nb_inplace_true_divide, in_place_divide),
       slot(Py_nb_inplace_floor_divide, in_place<&floor_divide, "floor division">),
       slot(Py_nb_inplace_remainder, in_place<&remainder, "modulus">),
       slot(Py_nb_inplace_power, in_place_power),

@@ -66,7 +66,7 @@ class Writer {
 
 }  // namespace
 
-std::string array_text(const Array& array) {
+std::string array_text(Array array) {
   evaluate(array);
   auto bytes = array.host_bytes();
   return Writer(array, bytes.get()).text();

@@ -43,10 +43,13 @@ inline Array* array_of(PyObject* object) {
 inline Array* array_of(nb::handle object) { return array_of(object.ptr()); }
 nb::object wrap(Array array);
 
-// Evaluates with the GIL released.
+// Evaluates with the GIL released: other threads may then change handles, so that what is read
+// after it is read from a copy of the handle, never through a reference to one.
 void evaluate(std::span<const Array> arrays);
 inline const Array& evaluate(const Array& array) {
-  if (!array.evaluated()) evaluate(std::span<const Array>(&array, 1));
+  if (array.evaluated()) return array;
+  Array held = array;
+  evaluate(std::span<const Array>(&held, 1));
   return array;
 }
 

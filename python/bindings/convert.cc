@@ -298,7 +298,7 @@ std::optional<Array> operand(nb::handle object, const Array& beside, Stream s) {
   return numpy_beside(make_array(object), beside.dtype());
 }
 
-nb::object to_scalar(const Array& array) {
+nb::object to_scalar(Array array) {
   if (array.size() != 1)
     throw_value("[convert] Only length-1 arrays can be converted to Python scalars.");
   evaluate(array);
@@ -309,7 +309,7 @@ nb::object to_scalar(const Array& array) {
   });
 }
 
-nb::object to_list(const Array& array) {
+nb::object to_list(Array array) {
   evaluate(array);
   auto bytes = array.host_bytes();
   return dispatch(array.dtype(), [&](auto tag) {

@@ -34,7 +34,8 @@ std::optional<Array> operand(nb::handle object, const Array& beside, Stream s = 
 // The same for an array that NumPy gave.
 Array numpy_beside(Array array, std::optional<Dtype> beside);
 
-nb::object to_scalar(const Array& array);  // ValueError unless it has one element
-nb::object to_list(const Array& array);
+// By value: another thread may give the handle another array while this one evaluates.
+nb::object to_scalar(Array array);  // ValueError unless it has one element
+nb::object to_list(Array array);
 
 }  // namespace mica::python

@@ -1,6 +1,7 @@
 #include "dtypes.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 
 #include <cmath>
 #include <limits>
@@ -51,6 +52,30 @@ bool is_subtype(nb::handle a, nb::handle b) {
   if (first) return is_in(*first, category);
   if (!nb::try_cast(nb::borrow(a), of)) throw_type("issubdtype() takes dtypes and categories");
   return is_under(of, category);
+}
+
+// The array API's kinds of types.
+bool is_of_kind(Dtype dtype, nb::handle kind) {
+  if (const Dtype* other = dtype_of(kind)) return *other == dtype;
+  if (PyTuple_Check(kind.ptr())) {
+    for (nb::handle one : nb::borrow<nb::tuple>(kind)) {
+      if (is_of_kind(dtype, one)) return true;
+    }
+    return false;
+  }
+  if (!PyUnicode_Check(kind.ptr()))
+    throw_type("isdtype() argument 'kind' must be Dtype, str or a tuple of them, got {}",
+               Py_TYPE(kind.ptr())->tp_name);
+  constexpr std::pair<std::string_view, Category> kinds[] = {
+      {"signed integer", Category::Signed},    {"unsigned integer", Category::Unsigned},
+      {"integral", Category::Integer},         {"real floating", Category::Floating},
+      {"complex floating", Category::Complex}, {"numeric", Category::Number}};
+  std::string_view name = nb::cast<std::string_view>(kind);
+  if (name == "bool") return dtype == Dtype::Bool;
+  for (const auto& [text, category] : kinds) {
+    if (name == text) return is_in(dtype, category);
+  }
+  throw_value("[isdtype] Unknown data type kind: '{}'.", name);
 }
 
 // bool is a Python name already.
@@ -161,6 +186,15 @@ void bind_categories(nb::module_& m) {
   m.def("issubdtype", &is_subtype, nb::arg("arg1"), nb::arg("arg2"),
         nb::sig("def issubdtype(arg1: Dtype | DtypeCategory, arg2: Dtype | DtypeCategory) -> bool"),
         "Is the type, or category, the second one or below it?");
+  m.def(
+      "isdtype",
+      [](nb::handle dtype, nb::handle kind) {
+        return is_of_kind(needed(dtype, "isdtype() argument 'dtype'"), kind);
+      },
+      nb::arg("dtype"), nb::arg("kind"),
+      nb::sig("def isdtype(dtype: Dtype, kind: Dtype | str | tuple[Dtype | str, ...]) -> bool"),
+      "Is the type one of these, or of these kinds: 'bool', 'signed integer', 'unsigned integer',\n"
+      "'integral', 'real floating', 'complex floating', 'numeric'?");
 }
 
 }  // namespace

@@ -66,6 +66,15 @@ nb::object result_type(nb::args arguments) {
   return wrap(result);
 }
 
+bool can_cast(nb::handle from, nb::handle to) {
+  if (!array_of(from) && !dtype_of(from))
+    throw_value("[can_cast] `from_` must be an array or a dtype.");
+  const Dtype* target = dtype_of(to);
+  if (!target)
+    throw_type("can_cast() argument 'to' must be Dtype, got {}", Py_TYPE(to.ptr())->tp_name);
+  return promote(type_of(from), *target) == *target;
+}
+
 nb::object shape_of_broadcast(nb::args shapes) {
   Shape result;
   for (nb::handle item : shapes) {
@@ -147,6 +156,9 @@ void bind_evaluation(nb::module_& m) {
       "Waits for everything that mx.async_eval started.");
   m.def("result_type", &result_type, nb::sig("def result_type(*args: array | Dtype) -> Dtype"),
         "The type that arrays or types are promoted to together.");
+  m.def("can_cast", &can_cast, nb::arg("from_"), nb::arg("to"),
+        nb::sig("def can_cast(from_: array | Dtype, to: Dtype) -> bool"),
+        "Does promoting the type together with `to` give `to`?");
   m.def("broadcast_shapes", &shape_of_broadcast,
         nb::sig("def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]"),
         "The shape that shapes broadcast to together.");

@@ -85,6 +85,10 @@ Value argument(const Row& row, size_t place, PyObject* object) {
     return to_value(object);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Type) throw;
+    if (row.function->parameters[place].type == "scalar | array")
+      throw_value("[{}] argument '{}': Invalid type {} received in array initialization.",
+                  row.function->name, row.function->parameters[place].name,
+                  Py_TYPE(object)->tp_name);
     throw_type("{}() argument '{}': {}", row.function->name, row.function->parameters[place].name,
                error.what());
   }

@@ -94,6 +94,8 @@ PyObject* get(PyObject* self, PyObject* item) {
 Array update_value(PyObject* value, const Array& array) {
   if (PyList_Check(value) || PyTuple_Check(value)) return make_array(value, array.dtype());
   std::optional<Array> converted = operand(value, array);
+  if (PyUnicode_Check(value) || PyBytes_Check(value) || PyDict_Check(value))
+    throw_value("Invalid type {} received in array initialization.", Py_TYPE(value)->tp_name);
   if (!converted) {
     throw_type("an array cannot be assigned from {}", Py_TYPE(value)->tp_name);
   }
@@ -105,7 +107,9 @@ int set(PyObject* self, PyObject* item, PyObject* value) {
       [&] {
         Array& array = *array_of(self);
         if (!value) throw_type("elements of an array cannot be deleted");
-        Indices indices = indices_of(array, item);
+        // x[True] = v sets all elements, x[False] = v none.
+        if (item == Py_False) return 0;
+        Indices indices = item == Py_True ? Indices{Ellipsis{}} : indices_of(array, item);
         array = index_update(array, indices, update_value(value, array));
         return 0;
       },

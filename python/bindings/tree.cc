@@ -56,6 +56,11 @@ nb::object mapped(nb::handle tree, F& f) {
   return nb::tuple(list);
 }
 
+// The state stands for a list of one array: the key.
+void check_place(int64_t index) {
+  if (index != 0 && index != -1) throw nb::index_error("the random state is a list of one key");
+}
+
 [[noreturn]] void not_a_prefix(const char* what) {
   throw_value("[{}] the axes are no prefix of the tree of arrays", what);
 }
@@ -80,7 +85,25 @@ void bind_random_state(nb::module_& m) {
   nb::class_<RandomState> type(
       m, "RandomState",
       "The key of this thread's random numbers, for mx.compile's inputs and outputs and mx.eval.");
-  type.def("__repr__", [](RandomState) { return "mica.core.random.state"; });
+  type.def("__repr__", [](RandomState) { return "mica.core.random.state"; })
+      .def("__len__", [](RandomState) { return 1; })
+      .def(
+          "__getitem__",
+          [](RandomState, int64_t index) {
+            check_place(index);
+            return wrap(random::state());
+          },
+          nb::arg("index"), nb::sig("def __getitem__(self, index: int) -> array"))
+      .def(
+          "__setitem__",
+          [](RandomState, int64_t index, nb::handle key) {
+            check_place(index);
+            const Array* array = array_of(key);
+            if (!array) throw_type("a key is an array, got {}", Py_TYPE(key.ptr())->tp_name);
+            random::set_state(*array);
+          },
+          nb::arg("index"), nb::arg("key"),
+          nb::sig("def __setitem__(self, index: int, key: array) -> None"));
   random_state_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   m.attr("state") = nb::cast(RandomState{});
 }

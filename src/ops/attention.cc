@@ -18,8 +18,8 @@ void check_shapes(const Array& q, const Array& k, const Array& v) {
       throw_value("[attention] q, k and v need four axes, got {}, {} and {}", q.shape(), k.shape(),
                   v.shape());
     if (!is_floating(a.dtype()))
-      throw_type("[attention] q, k and v must be floating, got {}, {} and {}", q.dtype(), k.dtype(),
-                 v.dtype());
+      throw_value("[attention] q, k and v must be floating, got {}, {} and {}", q.dtype(),
+                  k.dtype(), v.dtype());
   }
   if (k.shape(0) != q.shape(0) || v.shape(0) != q.shape(0))
     throw_value("[attention] batch sizes differ: q {}, k {}, v {}", q.shape(), k.shape(),
@@ -36,7 +36,7 @@ void check_shapes(const Array& q, const Array& k, const Array& v) {
 // One int32 for each sequence.
 Array sequence_numbers(const Array& a, const char* what, int64_t batch, Stream s) {
   if (!is_integer(a.dtype()))
-    throw_type("[attention] {} must be integers, got {}", what, a.dtype());
+    throw_value("[attention] {} must be integers, got {}", what, a.dtype());
   if (a.rank() > 1 || (a.rank() == 1 && a.shape(0) != batch))
     throw_value("[attention] {} must have shape () or ({},), got {}", what, batch, a.shape());
   return broadcast_to(astype(a, Dtype::I32, s), {batch}, s);
@@ -45,7 +45,7 @@ Array sequence_numbers(const Array& a, const char* what, int64_t batch, Stream s
 Array four_axes(const Array& mask, const Array& q, const Array& k, Stream s) {
   const Shape full{q.shape(0), q.shape(1), q.shape(2), k.shape(2)};
   if (mask.dtype() != Dtype::Bool && !is_floating(mask.dtype()))
-    throw_type("[attention] the mask must be bool or floating, got {}", mask.dtype());
+    throw_value("[attention] the mask must be bool or floating, got {}", mask.dtype());
   Shape shape(4, 1);
   bool fits = mask.rank() <= 4;
   for (size_t i = 0; fits && i < mask.rank(); ++i) {

@@ -189,15 +189,21 @@ std::optional<double> number(const Value& value, const char* name) {
 
 Array arange_of_values(const Value& start, const Value& stop, const Value& step,
                        const std::optional<Dtype>& dtype, Stream s) {
-  bool real = false;
-  for (const Value* value : {&start, &stop, &step})
+  bool real = false, wide = false;
+  for (const Value* value : {&start, &stop, &step}) {
     real = real || std::holds_alternative<double>(*value);
+    const int64_t* integer = std::get_if<int64_t>(value);
+    wide = wide || (integer && *integer != static_cast<int32_t>(*integer));
+  }
   std::optional<double> first = number(start, "start"), last = number(stop, "stop");
   if (!first && !last) throw_type("arange() missing required argument 'stop'");
   // One bound alone is the stop.
   double from = first && last ? *first : 0, to = last ? *last : *first;
   return arange(from, to, number(step, "step").value_or(1),
-                dtype.value_or(real ? Dtype::F32 : Dtype::I32), s);
+                dtype.value_or(real   ? Dtype::F32
+                               : wide ? Dtype::I64
+                                      : Dtype::I32),
+                s);
 }
 
 void add_constants(FunctionRegistry& functions) {
@@ -208,15 +214,15 @@ void add_constants(FunctionRegistry& functions) {
                 "unless given.",
                 [](const Shape& shape, const Array& value, const std::optional<Dtype>& dtype,
                    Stream s) { return full(shape, dtype ? astype(value, *dtype, s) : value, s); });
-  functions.add("zeros", "shape: int | Sequence[int], dtype: Dtype | None = float32", "Zeros.",
-                [](const Shape& shape, const std::optional<Dtype>& dtype, Stream s) {
+  functions.add("zeros|empty", "shape: int | Sequence[int], dtype: Dtype | None = float32",
+                "Zeros.", [](const Shape& shape, const std::optional<Dtype>& dtype, Stream s) {
                   return zeros(shape, dtype.value_or(Dtype::F32), s);
                 });
   functions.add("ones", "shape: int | Sequence[int], dtype: Dtype | None = float32", "Ones.",
                 [](const Shape& shape, const std::optional<Dtype>& dtype, Stream s) {
                   return ones(shape, dtype.value_or(Dtype::F32), s);
                 });
-  functions.add("zeros_like", "a: array, /, dtype: Dtype | None = None",
+  functions.add("zeros_like|empty_like", "a: array, /, dtype: Dtype | None = None",
                 "Zeros of the shape of `a`, and of its dtype unless given.",
                 [](const Array& a, const std::optional<Dtype>& dtype, Stream s) {
                   return zeros(a.shape(), dtype.value_or(a.dtype()), s);
@@ -240,7 +246,8 @@ void add_ranges(FunctionRegistry& functions) {
                 "step: int | float | None = None, dtype: Dtype | None = None",
                 "Numbers start, start + step, … before stop. With one bound only it is the stop, "
                 "and the start\n"
-                "is 0. int32 if all are ints, else float32, unless given.",
+                "is 0. int32 (int64 where needed) if all are ints, else "
+                "float32, unless given.",
                 [](const Value& start, const Value& stop, const Value& step,
                    const std::optional<Dtype>& dtype,
                    Stream s) { return arange_of_values(start, stop, step, dtype, s); });
@@ -262,7 +269,7 @@ void add_ranges(FunctionRegistry& functions) {
       [](const Arrays& arrays, bool sparse, const std::string& indexing, Stream s) {
         return meshgrid(arrays, sparse, indexing, s);
       },
-      "list[array]");
+      "tuple[array, ...]");
 }
 
 void add_triangles(FunctionRegistry& functions) {

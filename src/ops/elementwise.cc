@@ -1,5 +1,6 @@
 #include "ops/elementwise.h"
 
+#include <algorithm>
 #include <limits>
 #include <numbers>
 
@@ -22,7 +23,7 @@ Array admit(const Op& op, ElementKind kind, const Array& a, Stream s) {
     case ElementKind::Bits:
     case ElementKind::Shift:
       if (is_floating(a.dtype()))
-        throw_type("[{}] needs integers or bool, got {}", op.name, a.dtype());
+        throw_value("[{}] needs integers or bool, got {}", op.name, a.dtype());
       return kind == ElementKind::Shift && a.dtype() == Dtype::Bool ? astype(a, Dtype::U8, s) : a;
     default: return a;
   }
@@ -30,7 +31,7 @@ Array admit(const Op& op, ElementKind kind, const Array& a, Stream s) {
 
 Array unary(const Op& op, ElementKind kind, const Array& a, Stream s) {
   if (a.dtype() == Dtype::Bool) {
-    if (&op == &negative_op) throw_type("[negative] bool has no negative; use logical_not");
+    if (&op == &negative_op) throw_value("[negative] bool has no negative; use logical_not");
     if (&op == &bitwise_invert_op) return logical_not(a, s);
   }
   if (kind == ElementKind::Rounding && !is_floating(a.dtype())) return a;
@@ -163,21 +164,29 @@ namespace ops {
 #define MICA_KIND_Test "\n\nThe result is bool."
 #define MICA_KIND_Comparison "\n\nThe result is bool."
 #define MICA_KIND_Logical "\n\nThe result is bool."
-#define MICA_KIND_Bits "\n\nFloating arguments are a TypeError."
-#define MICA_KIND_Shift "\n\nFloating arguments are a TypeError; bool becomes uint8."
+#define MICA_KIND_Bits "\n\nFloating arguments are a ValueError."
+#define MICA_KIND_Shift "\n\nFloating arguments are a ValueError; bool becomes uint8."
 #define MICA_BROADCASTS                                                                            \
   "\n\nThe arguments broadcast and are promoted to their common type; a number takes the array's " \
   "type."
 
 namespace {
 
+// A row's name with the array API's name for it.
+std::string with_alias(const std::string& name) {
+  if (name.starts_with("arc")) return name + "|a" + name.substr(3);  // arccos|acos
+  if (name == "power") return name + "|pow";
+  if (name == "left_shift" || name == "right_shift") return name + "|bitwise_" + name;
+  return name;
+}
+
 void table_functions(FunctionRegistry& functions) {
-#define MICA_UNARY(name, kind, low, high, scalar, dx, doc)           \
-  functions.add(#name, "a: scalar | array, /", doc MICA_KIND_##kind, \
+#define MICA_UNARY(name, kind, low, high, scalar, dx, doc)                               \
+  functions.add(with_alias(#name).c_str(), "a: scalar | array, /", doc MICA_KIND_##kind, \
                 [](const Array& a, Stream s) { return mica::name(a, s); });
-#define MICA_BINARY(name, kind, low, high, scalar, dx, dy, doc) \
-  functions.add(#name, "a: scalar | array, b: scalar | array",  \
-                doc MICA_KIND_##kind MICA_BROADCASTS,           \
+#define MICA_BINARY(name, kind, low, high, scalar, dx, dy, doc)                    \
+  functions.add(with_alias(#name).c_str(), "a: scalar | array, b: scalar | array", \
+                doc MICA_KIND_##kind MICA_BROADCASTS,                              \
                 [](const Array& a, const Array& b, Stream s) { return mica::name(a, b, s); });
 #include "ops/elementwise.def"
 }
@@ -197,8 +206,7 @@ void composed_functions(FunctionRegistry& functions) {
   functions.add(
       "divmod", "a: scalar | array, b: scalar | array",
       "Element-wise quotient rounded down, and remainder." MICA_BROADCASTS,
-      [](const Array& a, const Array& b, Stream s) { return divmod(a, b, s); },
-      "tuple[array, array]");
+      [](const Array& a, const Array& b, Stream s) { return divmod(a, b, s); }, "list[array]");
   functions.add("degrees", "a: array, /", "Element-wise conversion of radians to degrees.",
                 [](const Array& a, Stream s) { return degrees(a, s); });
   functions.add("radians", "a: array, /", "Element-wise conversion of degrees to radians.",

@@ -157,15 +157,16 @@ std::optional<Dtype> promoted(std::optional<Dtype> so_far, const Value& value) {
 }
 
 // Replaces the Python scalars of `scalar | array` parameters by arrays. They take the type of the
-// arrays among those parameters or, where there is none, of the other array parameters (clip's
-// bounds).
+// arrays among those parameters or, where there is none, of the other arrays that every call needs
+// (clip's bounds); an optional array, such as the key of random numbers, lends no type.
 void convert_scalars(const Function& function, std::span<Value> values) {
   std::optional<Dtype> beside, other;
   bool any = false;
   for (size_t i = 0; i < function.parameters.size(); ++i) {
     bool weak = contains(function.parameters[i].type, "scalar");
     any = any || (weak && is_scalar(values[i]));
-    (weak ? beside : other) = promoted(weak ? beside : other, values[i]);
+    if (weak || function.parameters[i].type == "array")
+      (weak ? beside : other) = promoted(weak ? beside : other, values[i]);
   }
   if (!any) return;
   const Stream* stream = std::get_if<Stream>(&values.back());

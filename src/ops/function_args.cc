@@ -123,6 +123,11 @@ namespace detail {
 void wrong_kind(const Caller& caller, size_t place, const char* wanted) {
   const Function& function = *caller.function;
   bool is_stream = place >= function.parameters.size();
+  // MLX makes an array of what is given here, and names that as the failure.
+  if (!is_stream && function.parameters[place].type == "scalar | array")
+    throw_value("[{}] argument '{}': Invalid type {} received in array initialization.",
+                full_name(function), function.parameters[place].name,
+                value_kind(caller.values[place]));
   throw_type("{}() argument '{}' must be {}, got {}", full_name(function),
              is_stream ? "stream" : function.parameters[place].name, wanted,
              value_kind(caller.values[place]));

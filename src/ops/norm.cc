@@ -33,7 +33,7 @@ Array normalize(const Op& op, const Array& x, const Array& weight, const Array& 
   bool wide = false;
   for (const Array& a : inputs) {
     if (!is_floating(a.dtype()))
-      throw_type("[{}] needs floating inputs, got {}", op.name, dtype_name(a.dtype()));
+      throw_value("[{}] needs floating inputs, got {}", op.name, dtype_name(a.dtype()));
     wide = wide || a.dtype() == Dtype::F64;
   }
   Dtype affine = inputs.back().dtype();

@@ -400,7 +400,7 @@ void quantized_ops(Registry& registry) {
       [](const Array& w, const std::optional<int>& group_size, const std::optional<int>& bits,
          const std::string& mode,
          Stream s) { return quantize(w, group_size.value_or(64), bits.value_or(4), mode, s); },
-      "tuple[array, array, array]");
+      "list[array]");
   registry.functions.add(
       "dequantize",
       "w: array, /, scales: array, biases: array | None = None, group_size: int | None = None, "

@@ -18,7 +18,7 @@ void check_positions(const Array& x, const Array& positions) {
   bool fits = shape.size() <= 2 && (shape.size() < 1 || shape[0] == x.shape(0)) &&
               (shape.size() < 2 || shape[1] == x.shape(-2));
   if (!is_integer(positions.dtype()))
-    throw_type("[rope] positions must be integers, got {}", dtype_name(positions.dtype()));
+    throw_value("[rope] positions must be integers, got {}", dtype_name(positions.dtype()));
   if (!fits)
     throw_value("[rope] positions must have shape (), ({},) or ({}, {}) beside {}; got {}",
                 x.shape(0), x.shape(0), x.shape(-2), x.shape(), shape);
@@ -30,7 +30,7 @@ Array rope(const Array& x, const Array& positions, const RopeOptions& options, S
   if (x.rank() < 3)
     throw_value("[rope] x needs at least three axes (B, ..., L, D), got {}", x.shape());
   if (!is_floating(x.dtype()))
-    throw_type("[rope] x must be floating, got {}", dtype_name(x.dtype()));
+    throw_value("[rope] x must be floating, got {}", dtype_name(x.dtype()));
   if (options.dims <= 0 || options.dims % 2 != 0 || options.dims > x.shape(-1))
     throw_value("[rope] dims must be even and in 2 ... {}, got {}", x.shape(-1), options.dims);
   check_positions(x, positions);

@@ -231,9 +231,21 @@ namespace ops {
 
 namespace {
 
-Arrays each_at_least(const Arrays& arrays, int rank, Stream s) {
+// One array for one, a list for several.
+Value each_at_least(const Arrays& arrays, int rank, Stream s) {
+  if (arrays.size() == 1) return at_least(arrays[0], rank, s);
   Arrays result;
   for (const Array& a : arrays) result.push_back(at_least(a, rank, s));
+  return result;
+}
+
+// As many arrays as were given.
+Value each_depends(const Value& inputs, const Arrays& dependencies, Stream s) {
+  if (const Array* array = std::get_if<Array>(&inputs)) return depends(*array, dependencies, s);
+  const Arrays* arrays = std::get_if<Arrays>(&inputs);
+  if (!arrays) throw_type("depends() argument 'inputs' must be arrays, got {}", value_kind(inputs));
+  Arrays result;
+  for (const Array& a : *arrays) result.push_back(depends(a, dependencies, s));
   return result;
 }
 
@@ -265,16 +277,18 @@ void add_reshapes(FunctionRegistry& functions) {
                   return expand_dims(a, axes, s);
                 });
   functions.add(
-      "atleast_1d", "*arys: array", "Arrays with at least one axis.",
+      "atleast_1d", "*arys: array", "Arrays with at least one axis; one array for one.",
       [](const Arrays& arrays, Stream s) { return each_at_least(arrays, 1, s); },
       "array | list[array]");
   functions.add(
-      "atleast_2d", "*arys: array", "Arrays with at least two axes: a vector becomes a row.",
+      "atleast_2d", "*arys: array",
+      "Arrays with at least two axes: a vector becomes a row. One array for one.",
       [](const Arrays& arrays, Stream s) { return each_at_least(arrays, 2, s); },
       "array | list[array]");
   functions.add(
       "atleast_3d", "*arys: array",
-      "Arrays with at least three axes: a vector becomes (1, n, 1), a matrix (m, n, 1).",
+      "Arrays with at least three axes: a vector becomes (1, n, 1), a matrix (m, n, 1).\n"
+      "One array for one.",
       [](const Arrays& arrays, Stream s) { return each_at_least(arrays, 3, s); },
       "array | list[array]");
 }
@@ -332,12 +346,10 @@ void add_layouts(FunctionRegistry& functions) {
   functions.add(
       "depends", "inputs: array | Sequence[array], dependencies: array | Sequence[array]",
       "The inputs, evaluated only after the dependencies.",
-      [](const Arrays& inputs, const Arrays& dependencies, Stream s) {
-        Arrays result;
-        for (const Array& a : inputs) result.push_back(depends(a, dependencies, s));
-        return result;
+      [](const Value& inputs, const Arrays& dependencies, Stream s) {
+        return each_depends(inputs, dependencies, s);
       },
-      "list[array]");
+      "array | list[array]");
 }
 
 }  // namespace

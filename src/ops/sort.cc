@@ -396,9 +396,9 @@ void sort_ops(Registry& registry) {
       registry.functions, "argmin", false,
       "The index (uint32) of the smallest element along an axis, of the flattened array without\n"
       "one. The first of equal ones; the first NaN if there is one.");
-  add_running_typed(registry.functions, "cumsum", &cumsum,
+  add_running_typed(registry.functions, "cumsum|cumulative_sum", &cumsum,
                     "The running sum along an axis, or of the flattened array.");
-  add_running_typed(registry.functions, "cumprod", &cumprod,
+  add_running_typed(registry.functions, "cumprod|cumulative_prod", &cumprod,
                     "The running product along an axis, or of the flattened array.");
   add_running(registry.functions, "cummax", &cummax,
               "The running maximum along an axis, or of the flattened array.");

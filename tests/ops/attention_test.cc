@@ -215,7 +215,7 @@ TEST(Attention, Errors) {
     expect_error(kind, part, [&] { attention(q, k, v, o); });
   };
   fails(ErrorKind::Value, "four axes", zeros({4, 3, 8}), k, v);
-  fails(ErrorKind::Type, "must be floating", astype(q, Dtype::I32), k, v);
+  fails(ErrorKind::Value, "must be floating", astype(q, Dtype::I32), k, v);
   fails(ErrorKind::Value, "batch sizes differ", q, zeros({1, 2, 5, 8}), v);
   fails(ErrorKind::Value, "differ in heads or length", q, k, zeros({2, 2, 4, 6}));
   fails(ErrorKind::Value, "head sizes of q (2, 4, 3, 8) and k (2, 2, 5, 7)", q, zeros({2, 2, 5, 7}),
@@ -224,12 +224,13 @@ TEST(Attention, Errors) {
         zeros({2, 3, 5, 8}));
   fails(ErrorKind::Value, "offsets must have shape () or (2,), got (3,)", q, k, v,
         {.offsets = ints({1, 2, 3})});
-  fails(ErrorKind::Type, "lengths must be integers", q, k, v, {.lengths = zeros({2})});
+  fails(ErrorKind::Value, "lengths must be integers", q, k, v, {.lengths = zeros({2})});
   fails(ErrorKind::Value, "a ring of keys needs lengths", q, k, v, {.ring = true});
   fails(ErrorKind::Value, "negative window", q, k, v, {.window = -1});
   fails(ErrorKind::Value, "(4, 5) does not broadcast to (2, 4, 3, 5)", q, k, v,
         {.mask = zeros({4, 5})});
-  fails(ErrorKind::Type, "mask must be bool or floating", q, k, v, {.mask = ints({1, 1, 1, 1, 1})});
+  fails(ErrorKind::Value, "mask must be bool or floating", q, k, v,
+        {.mask = ints({1, 1, 1, 1, 1})});
   expect_error(ErrorKind::Value, "unknown mask 'full'",
                [&] { call(q, k, v, 1, std::string("full")); });
 }

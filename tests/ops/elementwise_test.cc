@@ -114,8 +114,8 @@ TEST(Elementwise, ClipAndNanToNum) {
 }
 
 TEST(Elementwise, RefusesTypesWithoutAMeaning) {
-  expect_error(ErrorKind::Type, "[negative]", [] { -of(Dtype::Bool); });
-  expect_error(ErrorKind::Type, "[bitwise_and] needs integers or bool, got float32",
+  expect_error(ErrorKind::Value, "[negative]", [] { -of(Dtype::Bool); });
+  expect_error(ErrorKind::Value, "[bitwise_and] needs integers or bool, got float32",
                [] { bitwise_and(of(Dtype::F32), of(Dtype::I32)); });
   expect_error(ErrorKind::Value, "negative extent", [] { fill({-1}, 0, Dtype::F32); });
 }

@@ -179,9 +179,9 @@ TEST(Rope, Errors) {
   expect_error(ErrorKind::Value, "[rope] dims", [&] { rope(x, at, {.dims = 3}); });
   expect_error(ErrorKind::Value, "[rope] positions must have shape (), (2,) or (2, 4)",
                [&] { rope(x, ints({1, 2, 3}), {.dims = 4}); });
-  expect_error(ErrorKind::Type, "[rope] positions must be integers",
+  expect_error(ErrorKind::Value, "[rope] positions must be integers",
                [&] { rope(x, zeros({}), {.dims = 4}); });
-  expect_error(ErrorKind::Type, "[rope] x must be floating",
+  expect_error(ErrorKind::Value, "[rope] x must be floating",
                [&] { rope(zeros({2, 3, 4}, Dtype::I32), at, {.dims = 4}); });
   expect_error(ErrorKind::Value, "[rope] frequencies must have shape (2,)",
                [&] { rope(x, at, {.dims = 4, .freqs = zeros({3})}); });

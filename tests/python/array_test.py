@@ -312,3 +312,18 @@ def test_astype_and_view():
         x.astype("float32")
     with pytest.raises(TypeError):
         x.astype(np.float32)
+
+
+def test_in_place_division_of_integers_is_refused():
+    x = mx.array([1, 2])
+    with pytest.raises(ValueError):
+        x /= 2
+    x //= 2
+    assert x.tolist() == [0, 1]
+
+
+def test_a_list_is_no_matrix():
+    with pytest.raises(TypeError):
+        mx.ones((1, 1)) @ [1]
+    with pytest.raises(TypeError):
+        [1] @ mx.ones((1, 1))
