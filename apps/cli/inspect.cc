@@ -1,4 +1,5 @@
 // mica inspect: what a model's folder holds, from its headers and configuration.
+#include <algorithm>
 #include <filesystem>
 #include <map>
 

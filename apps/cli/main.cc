@@ -1,6 +1,7 @@
 // The command `mica`: finds the subcommand, and turns what it throws into messages and exit codes.
 #include <signal.h>
 
+#include <algorithm>
 #include <new>
 
 #include "base/strings.h"

@@ -1,6 +1,8 @@
 // Shape, derivative and batching rules of elementwise operations, and their samples.
 #include "ops/elementwise_rules.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/reduce.h"
 #include "ops/rules.h"

@@ -1,5 +1,6 @@
 #include "tokenizers/added_tokens.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 

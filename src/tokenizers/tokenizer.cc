@@ -1,5 +1,6 @@
 #include "tokenizers/tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"

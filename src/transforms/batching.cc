@@ -1,5 +1,7 @@
 #include "transforms/batching.h"
 
+#include <algorithm>
+
 #include "ops/create.h"
 #include "ops/join.h"
 #include "ops/shape.h"

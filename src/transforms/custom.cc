@@ -1,5 +1,6 @@
 #include "transforms/custom.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "ops/create.h"

@@ -1,5 +1,7 @@
 #include "transforms/derivatives.h"
 
+#include <algorithm>
+
 #include "ops/create.h"
 #include "ops/elementwise.h"
 

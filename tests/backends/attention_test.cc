@@ -1,5 +1,7 @@
 // The CPU's attention: every way of computing it, on every instruction set, around the sizes at
 // which work is cut; and its derivatives against the reference device.
+#include <algorithm>
+
 #include "ops/attention.h"
 
 #include <hwy/targets.h>

@@ -1,6 +1,7 @@
 // Runs regions made by hand on a backend: host arrays in, host arrays out.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <random>

@@ -3,6 +3,7 @@
 // reductions.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "ops/create.h"

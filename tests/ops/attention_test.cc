@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ops/attention.h"
 
 #include "backends/attention_harness.h"

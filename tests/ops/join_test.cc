@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ops/join.h"
 
 #include "base/expect_error.h"

@@ -1,5 +1,6 @@
 #include "ops/sweep_support.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <unordered_set>

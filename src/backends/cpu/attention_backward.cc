@@ -7,6 +7,8 @@
 //   dS = P * (dP - sum(P * dP))          dQ = scale dS K  dK = scale dS^T Q
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/attention_backward.cc"
+#include <algorithm>
+
 #include "backends/cpu/highway_targets.h"
 
 #include <hwy/foreach_target.h>

@@ -5,6 +5,8 @@
 // sequence.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/attention_decode.cc"
+#include <algorithm>
+
 #include "backends/cpu/highway_targets.h"
 
 #include <hwy/foreach_target.h>

@@ -1,4 +1,5 @@
 // Attention in float64: plain loops, a row at a time.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>

@@ -2,6 +2,8 @@
 // sum for each row (flash attention). A task is one block of rows; it owns its rows of the result.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/attention_prefill.cc"
+#include <algorithm>
+
 #include "backends/cpu/highway_targets.h"
 
 #include <hwy/foreach_target.h>

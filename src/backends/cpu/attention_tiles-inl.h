@@ -14,6 +14,7 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "backends/cpu/attention_job.h"

@@ -2,6 +2,8 @@
 // and scattered by their numbers.
 #include "ops/gather_mm.h"
 
+#include <algorithm>
+
 #include "backends/cpu/grouped.h"
 #include "backends/cpu/quantized.h"
 #include "core/backend.h"

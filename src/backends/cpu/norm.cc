@@ -8,6 +8,7 @@
 
 #include "ops/norm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 

@@ -8,6 +8,7 @@
 
 #include "ops/rope.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>

@@ -9,6 +9,7 @@
 
 #include "ops/softmax.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>

@@ -1,5 +1,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/tile_io.cc"
+#include <algorithm>
+
 #include "backends/cpu/highway_targets.h"
 
 #include <hwy/foreach_target.h>

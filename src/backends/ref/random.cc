@@ -1,5 +1,6 @@
 #include "ops/random.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backends/ref/ref.h"
