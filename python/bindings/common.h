@@ -58,6 +58,18 @@ inline const Array& evaluate(const Array& array) {
 using Owned = std::shared_ptr<PyObject>;
 Owned own(nb::object object);
 
+// Held by functions that descend into nested lists: RecursionError, not the end of the stack, for
+// nesting without end.
+class Descent {
+ public:
+  Descent() {
+    if (Py_EnterRecursiveCall(" while reading nested arrays")) throw nb::python_error();
+  }
+  ~Descent() { Py_LeaveRecursiveCall(); }
+  Descent(const Descent&) = delete;
+  Descent& operator=(const Descent&) = delete;
+};
+
 // The parts of the module, in the order in which they are made.
 void bind_dtypes(nb::module_& m);
 void bind_devices(nb::module_& m);

@@ -18,6 +18,7 @@ class Signature {
   explicit Signature(std::vector<uint64_t>& words) : words_(words) {}
 
   void add(nb::handle tree) {
+    Descent descent;
     PyObject* p = tree.ptr();
     if (array_of(tree)) {
       words_.push_back('A');

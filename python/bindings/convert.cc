@@ -94,6 +94,7 @@ void scan_leaf(nb::handle object, Scan& scan) {
 [[noreturn]] void not_uniform() { throw_value("Initialization encountered non-uniform length."); }
 
 void scan_list(nb::handle list, size_t depth, Scan& scan) {
+  Descent descent;
   auto count = static_cast<int64_t>(PySequence_Fast_GET_SIZE(list.ptr()));
   if (depth > scan.leaf_depth) not_uniform();
   if (scan.shape.size() == depth) {

@@ -79,6 +79,9 @@ class Gradient : public Transform {
     Arrays inputs;
     for (int number : wanted_.numbers) flatten(args[number], inputs, true);
     for (const std::string& name : wanted_.names) flatten(kwargs[name.c_str()], inputs, true);
+    // The function may change the lists and dictionaries that it was given.
+    nb::tuple places = nb::borrow<nb::tuple>(skeleton(args));
+    nb::dict named_places = nb::borrow<nb::dict>(skeleton(kwargs));
     nb::object result;
     auto flat = [&](const Arrays& traced) {
       result = call_python(function, replaced(args, traced), replaced(kwargs, traced));
@@ -91,7 +94,7 @@ class Gradient : public Transform {
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
     ValueAndGrad computed =
         inputs.empty() ? ValueAndGrad{flat({}), {}} : mica::value_and_grad(flat, all)(inputs);
-    nb::object grads = gradients(args, kwargs, computed.grads);
+    nb::object grads = gradients(places, named_places, computed.grads);
     if (!with_value_) return grads;
     return nb::make_tuple(rebuild(result, computed.values), grads);
   }

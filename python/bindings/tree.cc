@@ -22,6 +22,7 @@ bool is_list(nb::handle tree) { return PyList_Check(tree.ptr()) || PyTuple_Check
 // Calls f(child) for the children of a list, tuple or dictionary; false if it is a leaf.
 template <class F>
 bool each_child(nb::handle tree, F&& f) {
+  Descent descent;
   if (is_list(tree)) {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(tree.ptr()); ++i)
       f(nb::handle(PySequence_Fast_GET_ITEM(tree.ptr(), i)));
@@ -37,6 +38,7 @@ bool each_child(nb::handle tree, F&& f) {
 // The structure with f of every leaf.
 template <class F>
 nb::object mapped(nb::handle tree, F& f) {
+  Descent descent;
   if (PyDict_Check(tree.ptr())) {
     nb::object dict = nb::steal(PyDict_New());
     PyObject *key = nullptr, *child = nullptr;
@@ -142,6 +144,7 @@ nb::object skeleton(nb::handle tree) {
 
 void axes_of(nb::handle tree, nb::handle axes, std::vector<std::optional<int>>& out,
              const char* what) {
+  Descent descent;
   bool single = axes.is_none() || (PyLong_Check(axes.ptr()) && !PyBool_Check(axes.ptr()));
   if (array_of(tree)) {
     if (!single) not_a_prefix(what);

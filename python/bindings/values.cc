@@ -17,6 +17,7 @@ struct ListReader {
   bool any_real = false;
 
   void read(nb::handle list) {
+    Descent descent;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
     PyObject** items = PySequence_Fast_ITEMS(list.ptr());
     for (Py_ssize_t i = 0; i < count; ++i) add(items[i]);

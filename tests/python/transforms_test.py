@@ -256,3 +256,33 @@ def test_cycles_are_collected():
 def test_numpy_inside():
     f = lambda x: (x * np.array([2.0, 3.0])).sum()  # noqa: E731
     assert mx.grad(f)(A).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("change", [lambda t: t.clear(), lambda t: t.extend([mx.ones((3,))] * 5)], ids=["less", "more"])
+def test_functions_may_change_their_arguments(change):
+    given = [mx.ones((2,)), mx.ones((4,))]
+
+    def f(tree):
+        first = tree[0]
+        change(given)
+        return first.sum()
+
+    grads = mx.grad(f)(given)
+    assert [g.tolist() for g in grads] == [[1, 1], [0, 0, 0, 0]]
+
+
+def test_nesting_without_end():
+    endless = []
+    endless.append(endless)
+    deep = mx.ones((1,))
+    for _ in range(100_000):
+        deep = [deep]
+    for tree in (endless, deep):
+        for call in (lambda t: mx.eval(t), lambda t: mx.grad(lambda x: x[0])(t), lambda t: mx.compile(lambda x: x)(t),
+                     lambda t: mx.array(t), lambda t: mx.concatenate(t), lambda t: mx.vmap(lambda x: x)(t)):
+            with pytest.raises(RecursionError):
+                call(tree)
+    named = {}
+    named["self"] = named
+    with pytest.raises(RecursionError):
+        mx.eval(named)
