@@ -6,6 +6,8 @@
 #include "base/memory_info.h"
 #include "base/strings.h"
 #include "models/registry.h"
+#include "ops/index.h"
+#include "ops/shape.h"
 
 namespace mica::models {
 
@@ -31,17 +33,18 @@ class Loader : public nn::Visitor {
   }
 
   std::optional<nn::Quantization> quantization(const std::optional<nn::Quantization>&) override {
-    if (!stored_key(path() + ".scales")) return std::nullopt;
+    const std::string end = ".scales";
+    auto scales = stored(path() + end);
+    if (!scales) return std::nullopt;
     if (!quantized_) {
       throw_value(
-          "{}: tensor '{}.scales' says that the weights are quantized, but config.json has no "
+          "{}: tensor '{}' says that the weights are quantized, but config.json has no "
           "'quantization'",
-          folder_, path());
+          folder_, scales->key);
     }
     Json all = config_.at("quantization");
-    nn::Quantization own = default_;
-    if (auto one = all.find(path()); one && one->is_object()) own = read_one(*one, default_);
-    return own;
+    auto own = all.find(scales->key.substr(0, scales->key.size() - end.size()));
+    return own && own->is_object() ? read_one(*own, default_) : default_;
   }
 
   void finish() {
@@ -59,25 +62,27 @@ class Loader : public nn::Visitor {
 
  protected:
   void on_parameter(const std::string& key, Array& array, const Shape& shape) override {
-    auto stored = stored_key(key);
-    if (!stored) {
+    auto source = stored(key);
+    if (!source) {
       missing_.push_back(key);
       return;
     }
-    Array loaded = checkpoint_.array(*stored);
+    Array loaded = checkpoint_.array(source->key);
     bool packed = loaded.dtype() == Dtype::U32 && key.ends_with(".weight");
     if (!is_floating(loaded.dtype()) && !packed)
-      throw_value("{}: tensor '{}' has type {}, not a floating one", folder_, *stored,
+      throw_value("{}: tensor '{}' has type {}, not a floating one", folder_, source->key,
                   loaded.dtype());
     if (loaded.dtype() == Dtype::F64)
       throw_unsupported(
           "{}: tensor '{}' has type float64; weights are float32, float16 or bfloat16", folder_,
-          *stored);
-    if (!(loaded.shape() == shape))
-      throw_value("{}: tensor '{}' has shape {}, the configuration asks for {}", folder_, *stored,
-                  loaded.shape(), shape);
-    used_.insert(*stored);
-    array = std::move(loaded);
+          source->key);
+    Shape expected = shape;
+    if (source->row) expected.insert(0, source->row->count);
+    if (!(loaded.shape() == expected))
+      throw_value("{}: tensor '{}' has shape {}, the configuration asks for {}", folder_,
+                  source->key, loaded.shape(), expected);
+    used_.insert(source->key);
+    array = source->row ? row_of(loaded, source->row->index, shape) : std::move(loaded);
   }
 
  private:
@@ -93,15 +98,15 @@ class Loader : public nn::Visitor {
             other->where(), printable(method));
     }
     if (!found) return;
-    auto mode = found->get<std::string>("mode", "affine");
-    if (mode != "affine")
-      throw_unsupported("{}: mode '{}' is not supported; supported: affine", found->where(),
-                        printable(mode));
     default_ = read_one(*found, {});
     quantized_ = true;
   }
 
   static nn::Quantization read_one(const Json& json, nn::Quantization otherwise) {
+    auto mode = json.get<std::string>("mode", "affine");
+    if (mode != "affine")
+      throw_unsupported("{}: mode '{}' is not supported; supported: affine", json.where(),
+                        printable(mode));
     nn::Quantization q{json.get<int>("group_size", otherwise.group_size),
                        json.get<int>("bits", otherwise.bits)};
     constexpr int groups[] = {16, 32, 64, 128}, bits[] = {2, 3, 4, 5, 6, 8};
@@ -112,14 +117,35 @@ class Loader : public nn::Visitor {
     return q;
   }
 
-  // The key as the file has it: whole, or without the prefix that files of the bare decoder leave
-  // away.
+  // Where a parameter lies: a tensor of its own, or a row of a stack.
+  struct Source {
+    std::string key;
+    std::optional<nn::StackRow> row = {};
+  };
+
+  std::optional<Source> stored(const std::string& key) const {
+    if (auto own = stored_key(key)) return Source{*own};
+    if (!stack_row()) return std::nullopt;
+    auto stack = stored_key(stack_row()->name + key.substr(path().size()));
+    return stack ? std::optional(Source{*stack, stack_row()}) : std::nullopt;
+  }
+
+  // The key as the file has it: as the model names it, or with another of its prefixes.
   std::optional<std::string> stored_key(const std::string& key) const {
     if (checkpoint_.find(key)) return key;
-    const std::string& prefix = info_.optional_prefix;
-    if (!prefix.empty() && key.starts_with(prefix) && checkpoint_.find(key.substr(prefix.size())))
-      return key.substr(prefix.size());
+    if (info_.prefixes.empty() || !key.starts_with(info_.prefixes[0])) return std::nullopt;
+    std::string rest = key.substr(info_.prefixes[0].size());
+    for (const std::string& prefix : info_.prefixes) {
+      if (checkpoint_.find(prefix + rest)) return prefix + rest;
+    }
     return std::nullopt;
+  }
+
+  // A view that is evaluated now, so that no pass has it in its graph.
+  static Array row_of(const Array& stack, int64_t index, const Shape& shape) {
+    Array row = reshape(slice_axis(stack, 0, index, index + 1), shape);
+    row.eval();
+    return row;
   }
 
   bool ignorable(const std::string& name) const {

@@ -21,7 +21,7 @@ struct ModelInfo {
   Dtype activations = Dtype::F32;
   int64_t position_elements = 0;       // of keys and values, per layer and position
   std::vector<int64_t> windows;        // per layer; 0: all positions are kept
-  std::string optional_prefix;         // of keys: checkpoints may leave it away
+  std::vector<std::string> prefixes;   // of keys: the model's, then what checkpoints have instead
   std::vector<std::string> ignorable;  // ends of keys that files may hold without need
   // Bytes of cache for one sequence of `length` positions.
   int64_t cache_bytes(int64_t length) const;

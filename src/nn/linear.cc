@@ -32,7 +32,9 @@ Array Matrix::times(const Array& x) const {
 
 Array Matrix::rows(const Array& ids, Dtype dtype) const {
   if (!quantization_) return astype(take(weight_, ids, 0), dtype);
-  Array dense = dequantize(take(weight_, ids, 0), take(scales_, ids, 0), take(biases_, ids, 0),
+  // In float32: rounded once, to the activations' dtype, whatever the scales are stored in.
+  auto group_terms = [&](const Array& stored) { return astype(take(stored, ids, 0), Dtype::F32); };
+  Array dense = dequantize(take(weight_, ids, 0), group_terms(scales_), group_terms(biases_),
                            quantization_->group_size, quantization_->bits);
   return astype(dense, dtype);
 }

@@ -14,6 +14,13 @@ void Visitor::module(std::string_view name, Module& part) {
   path_.resize(length);
 }
 
+void Visitor::module(std::string_view name, Module& part, StackRow row) {
+  if (!path_.empty()) row.name = path_ + '.' + row.name;
+  stack_row_ = std::move(row);
+  module(name, part);
+  stack_row_.reset();
+}
+
 namespace {
 class Counter : public Visitor {
  public:

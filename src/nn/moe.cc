@@ -25,11 +25,15 @@ Experts::Experts(int64_t experts, int64_t per_token, int64_t width, int64_t hidd
 
 void Experts::visit(Visitor& v) {
   v.module(names_.router, router_);
-  for (size_t e = 0; e < gate_.size(); ++e) {
-    std::string expert = names_.each + '.' + std::to_string(e) + '.';
-    v.module(expert + names_.gate, gate_[e]);
-    v.module(expert + names_.up, up_[e]);
-    v.module(expert + names_.down, down_[e]);
+  auto count = static_cast<int64_t>(gate_.size());
+  for (int64_t e = 0; e < count; ++e) {
+    auto part = [&](const std::string& own, const std::string& stacked, std::vector<Linear>& all) {
+      v.module(names_.each + '.' + std::to_string(e) + '.' + own, all[static_cast<size_t>(e)],
+               {names_.stack + '.' + stacked, e, count});
+    };
+    part(names_.gate, names_.stack_gate, gate_);
+    part(names_.up, names_.stack_up, up_);
+    part(names_.down, names_.stack_down, down_);
   }
 }
 

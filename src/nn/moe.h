@@ -13,11 +13,14 @@
 
 namespace mica::nn {
 
-// Keys relative to the layer. Experts are stored one by one, "<each>.<e>.<gate>".
+// Keys relative to the layer. Experts are stored one by one, "<each>.<e>.<gate>", or all together,
+// "<stack>.<stack_gate>" of shape [E, outputs, inputs] (MLX-LM).
 struct ExpertNames {
   std::string router = "block_sparse_moe.gate";
   std::string each = "block_sparse_moe.experts";
   std::string gate = "w1", up = "w3", down = "w2";
+  std::string stack = "block_sparse_moe.switch_mlp";
+  std::string stack_gate = "gate_proj", stack_up = "up_proj", stack_down = "down_proj";
 };
 
 class Experts : public Module {

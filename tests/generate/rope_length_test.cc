@@ -57,10 +57,12 @@ void expect_same(const std::vector<TokenInfo>& got, const std::vector<TokenInfo>
   }
 }
 
-class RopeLength : public ::testing::TestWithParam<std::pair<std::string, std::string>> {
+class RopeLength : public ::testing::TestWithParam<std::string_view> {
  protected:
   std::shared_ptr<models::Model> model =
-      testing::random_model(config_of(GetParam().first, GetParam().second), 5);
+      testing::random_model(config_of(GetParam().starts_with("dynamic") ? kDynamic : kLongrope,
+                                      GetParam().ends_with("Sliding") ? "5" : "null"),
+                            5);
 
   std::vector<TokenInfo> uncached(const Request& request) {
     Engine engine(model, nullptr, {.use_cache = false});
@@ -106,8 +108,9 @@ TEST_P(RopeLength, PromptLogprobsComeOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, RopeLength,
-                         ::testing::Values(std::pair(kLongrope, "null"), std::pair(kLongrope, "5"),
-                                           std::pair(kDynamic, "null"), std::pair(kDynamic, "5")));
+                         ::testing::Values("longrope", "longropeSliding", "dynamic",
+                                           "dynamicSliding"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(RopeLength, RestartsLeaveOthersTheirTurn) {
   auto model = testing::random_model(config_of(kDynamic, "null"));

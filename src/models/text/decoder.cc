@@ -250,7 +250,7 @@ class Decoder : public Model {
     info_.learned_positions = !config_.rope;
     info_.position_elements = 2 * config_.key_heads * config_.head_dims;
     info_.windows = config_.windows;
-    info_.optional_prefix = config_.names.optional_prefix;
+    info_.prefixes = config_.names.prefixes;
     info_.ignorable = config_.names.ignorable;
     if (config_.tied_head) info_.ignorable.push_back(config_.names.head + ".weight");
   }

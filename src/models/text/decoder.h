@@ -38,7 +38,8 @@ struct WeightNames {
   std::string gate = "mlp.gate_proj", up = "mlp.up_proj", down = "mlp.down_proj";
   std::string gate_up;  // one matrix for the two
   nn::ExpertNames experts;
-  std::string optional_prefix = "model.";  // files of the bare decoder leave it away
+  // Of the decoder's keys: as above, then what files have instead; the bare decoder's have none.
+  std::vector<std::string> prefixes{"model.", ""};
   // Ends of keys that older files hold besides: buffers that are computed, not learned.
   std::vector<std::string> ignorable{"rotary_emb.inv_freq"};
 };

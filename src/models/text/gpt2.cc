@@ -13,8 +13,7 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
                   .activation = json.get<std::string>("activation_function", "gelu_new"),
                   .norm = nn::NormKind::Layer,
                   .norm_eps = json.get<double>("layer_norm_epsilon", 1e-5),
-                  .gated_mlp = false,
-                  .transposed_linears = true};
+                  .gated_mlp = false};
   if (json.get<bool>("add_cross_attention", false))
     json.fail_at("add_cross_attention", "is not supported: there is no encoder");
   if (c.width % c.heads != 0)
@@ -25,6 +24,8 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
   c.qkv_bias = c.o_bias = c.mlp_bias = true;
   c.tied_head = json.get<bool>("tie_word_embeddings", true);
   if (!json.get<bool>("scale_attn_weights", true)) c.attention_scale = 1;
+  // MLX's quantized files store [outputs, inputs] as all others do.
+  c.transposed_linears = !json.has("quantization");
   c.scale_by_layer = json.get<bool>("scale_attn_by_inverse_layer_idx", false);
   WeightNames& names = c.names;
   names.embedding = "transformer.wte";
@@ -37,7 +38,7 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
   names.o = "attn.c_proj";
   names.up = "mlp.c_fc";
   names.down = "mlp.c_proj";
-  names.optional_prefix = "transformer.";
+  names.prefixes = {"transformer.", "", "model."};
   names.ignorable = {"attn.bias", "attn.masked_bias"};  // causal masks
   return make_decoder(std::move(c));
 }
