@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "options.h"
 #include "tokenizers/tokenizer.h"
@@ -12,6 +13,9 @@
 namespace mica::cli {
 
 inline constexpr int kSuccess = 0, kFailure = 1, kWrongUsage = 2, kInterrupted = 130;
+
+// What --dtype may be.
+inline const std::vector<std::string> kActivationTypes{"float32", "float16", "bfloat16"};
 
 // -m, -t, --format and --quiet.
 struct CommonOptions {

@@ -67,7 +67,7 @@ void Generate::declare(Options& options) {
       .example("mica generate -p \"ROMEO:\"", "the default model, up to 512 tokens")
       .example("mica generate -m path/to/model -p \"Once upon a time\" -n 200 --temp 0.8 --seed 7",
                "sampled, and the same again with the same seed")
-      .example("mica generate -m Qwen/Qwen3-0.6B -p - --stop \"\\n\\n\" < prompt.txt",
+      .example("mica generate -m Qwen/Qwen3-0.6B -p - --stop $'\\n\\n' < prompt.txt",
                "a model of the local Hugging Face cache, the prompt from standard input")
       .example("mica generate -m DIR --prompt-ids 1,2,3 -n 16 --logprobs 5 --format json",
                "ids in, one JSON object out");
@@ -107,7 +107,7 @@ void Generate::declare_sampling(Options& options) {
 void Generate::declare_output(Options& options) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   options.group("Running")
-      .choice("--dtype", {"float32", "float16", "bfloat16"}, dtype_,
+      .choice("--dtype", kActivationTypes, dtype_,
               "type of activations (default: the checkpoint's)")
       .choice("--device", {"cpu", "ref"}, device_,
               "cpu, or ref: the slow definition of every operation (default: cpu)")
@@ -192,7 +192,9 @@ void Generate::read_model() {
   if (config_.has("auto_map"))
     warn("{}: 'auto_map' is ignored: code that comes with a checkpoint is never run",
          config_.where());
-  if (!std::filesystem::exists(folder_ + "/tokenizer.json")) return;
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(folder_ + "/tokenizer.json", error);
+  if (!std::filesystem::exists(status)) return;
   try {
     tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::from_folder(folder_));
   } catch (const Error& error) {

@@ -40,7 +40,8 @@ struct TypeTotal {
 
 class Report {
  public:
-  Report(const std::string& folder, std::optional<int64_t> context);
+  Report(const std::string& folder, std::optional<int64_t> context,
+         const std::optional<std::string>& activations);
   std::string json(bool tensors) const;
   std::string text(bool tensors) const;
 
@@ -63,7 +64,8 @@ class Report {
   models::MemoryEstimate memory_;
 };
 
-Report::Report(const std::string& folder, std::optional<int64_t> context)
+Report::Report(const std::string& folder, std::optional<int64_t> context,
+               const std::optional<std::string>& activations)
     : folder_(folder), config_(Json::load(folder + "/config.json")), checkpoint_(folder) {
   model_type_ = config_.get<std::string>("model_type");
   architectures_ = config_.get<std::vector<std::string>>("architectures", {});
@@ -71,7 +73,8 @@ Report::Report(const std::string& folder, std::optional<int64_t> context)
   if (!quantization_) quantization_ = config_.find("quantization_config");
   try {
     const auto model = models::make_model(config_);
-    model->set_activations(models::stored_activations(checkpoint_));
+    model->set_activations(activations ? dtype_from_name(*activations)
+                                       : models::stored_activations(checkpoint_));
     info_ = model->info();
   } catch (const Error& error) {
     unsupported_ = error.what();
@@ -240,6 +243,8 @@ class Inspect : public Subcommand {
     options
         .integer("--context", "N", context_,
                  "tokens to estimate memory for (default: 4096, or what the model has if less)", 1)
+        .choice("--dtype", kActivationTypes, dtype_,
+                "type of activations to estimate memory for (default: the checkpoint's)")
         .flag("--tensors", tensors_, "list every tensor");
     common_.declare_rest(options);
   }
@@ -248,7 +253,7 @@ class Inspect : public Subcommand {
     if (folder_ && common_.model) throw_usage("DIR and --model exclude each other");
     if (folder_) common_.model = folder_;
     common_.apply();
-    const Report report(model_folder(common_), context_);
+    const Report report(model_folder(common_), context_, dtype_);
     if (common_.json())
       write_output(report.json(tensors_));
     else
@@ -258,7 +263,7 @@ class Inspect : public Subcommand {
 
  private:
   CommonOptions common_;
-  std::optional<std::string> folder_;
+  std::optional<std::string> folder_, dtype_;
   std::optional<int64_t> context_;
   bool tensors_ = false;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <variant>
@@ -336,6 +337,12 @@ Json Json::parse(std::string_view text, std::string_view name, Limits limits) {
 }
 
 Json Json::load(const std::string& path, Limits limits) {
+  // A pipe without a writer would be waited for.
+  std::error_code error;
+  const auto type = std::filesystem::status(path, error).type();
+  using enum std::filesystem::file_type;
+  if (type == fifo || type == character || type == block || type == socket)
+    throw_io("cannot read {}: not a regular file", printable(path));
   return parse(read_file(path, limits.bytes), path, limits);
 }
 

@@ -18,7 +18,9 @@ std::vector<int32_t> read_eos(const Json& json) {
 GenerationConfig read_generation_config(const std::string& folder, const Json& config) {
   GenerationConfig result;
   const std::string path = folder + "/generation_config.json";
-  if (std::filesystem::exists(path)) {
+  // A link that leads nowhere is there, and an error when it is read.
+  std::error_code error;
+  if (std::filesystem::exists(std::filesystem::symlink_status(path, error))) {
     const Json json = Json::load(path);
     result.eos = read_eos(json);
     if (json.get<bool>("do_sample", false)) {

@@ -52,9 +52,10 @@ Dtype dtype_of_safetensors(const std::string& dtype, const std::string& where) {
 Checkpoint::Checkpoint(const std::string& folder) {
   std::error_code error;
   std::string index = folder + '/' + kIndex, single = folder + '/' + kSingle;
-  if (fs::exists(index, error))
+  // A link that leads nowhere is there, and an error when it is read.
+  if (fs::exists(fs::symlink_status(index, error)))
     read_index(folder, index);
-  else if (fs::exists(single, error))
+  else if (fs::exists(fs::symlink_status(single, error)))
     open_file(single);
   else
     refuse(folder);

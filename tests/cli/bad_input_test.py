@@ -1,6 +1,7 @@
 """Folders and prompts that cannot work: exit code 1, a message that names the fault, no output."""
 
 import json
+import os
 import struct
 
 from support import LLAMA_SHAPES, CliTest, llama_header, safetensors, size_of
@@ -23,6 +24,22 @@ class BadInput(CliTest):
         self.assert_refused(folder, "model.safetensors")
         (folder / "pytorch_model.bin").write_bytes(b"x")
         self.assert_refused(folder, ".bin")
+
+    def test_files_of_other_kinds(self):
+        names = ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"]
+        kinds = {
+            "pipe": (os.mkfifo, "not a regular file"),
+            "device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+            "loop": (lambda path: path.symlink_to(path.name), "Too many levels"),
+            "dangling": (lambda path: path.symlink_to("gone"), "No such file"),
+            "folder": (lambda path: path.mkdir(), "Is a directory"),
+        }
+        for name in names:
+            for kind, (make, says) in kinds.items():
+                folder = self.copy_of_default(f"{kind}-{name}")
+                (folder / name).unlink()
+                make(folder / name)
+                self.assert_refused(folder, name, says)
 
     def test_config(self):
         for number, (text, says) in enumerate([

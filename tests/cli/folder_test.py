@@ -90,11 +90,13 @@ class Inspect(CliTest):
         self.assertNotIn("tensors", told)
 
     def test_memory_follows_the_context(self):
-        def memory(context):
+        def memory(context, *options):
             return json.loads(self.output("inspect", DEFAULT_MODEL, "--format", "json",
-                                          "--context", context))["memory"]
+                                          "--context", context, *options))["memory"]
         # 4 layers, keys and values of 4 heads of 32 in two bytes.
         self.assertEqual(memory(1000)["cache_bytes"], 1000 * 4 * 2 * 4 * 32 * 2)
+        self.assertEqual(memory(1000, "--dtype", "float32")["cache_bytes"],
+                         2 * memory(1000)["cache_bytes"])
         one = memory(500)
         self.assertEqual(one["context"], 500)
         self.assertEqual(one["total_bytes"],
