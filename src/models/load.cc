@@ -35,29 +35,27 @@ class Loader : public nn::Visitor {
   std::optional<nn::Quantization> quantization(const std::optional<nn::Quantization>&) override {
     const std::string end = ".scales";
     auto scales = stored(path() + end);
+    packed_ = scales ? path() + ".weight" : "";
     if (!scales) return std::nullopt;
-    if (!quantized_) {
+    if (!quantization_) {
       throw_value(
           "{}: tensor '{}' says that the weights are quantized, but config.json has no "
           "'quantization'",
           folder_, scales->key);
     }
-    Json all = config_.at("quantization");
-    auto own = all.find(scales->key.substr(0, scales->key.size() - end.size()));
+    auto own = quantization_->find(scales->key.substr(0, scales->key.size() - end.size()));
     return own && own->is_object() ? read_one(*own, default_) : default_;
   }
 
-  void finish() {
-    if (!missing_.empty())
-      throw_value("{}: {} tensors are missing that a {} model needs: {}", folder_, missing_.size(),
-                  info_.model_type, some_of(missing_));
-    std::vector<std::string> surplus;
-    for (const auto& [name, tensor] : checkpoint_.tensors()) {
-      if (!used_.count(name) && !ignorable(name)) surplus.push_back(name);
+  void load(Model& model) {
+    try {
+      module("", model);
+    } catch (const Error& error) {
+      // What a layer finds knows neither its place nor the folder.
+      if (std::string_view(error.what()).starts_with(folder_)) throw;
+      throw Error(error.kind(), fmt::format("{}: '{}': {}", folder_, path(), error.what()));
     }
-    if (!surplus.empty())
-      throw_value("{}: {} tensors do not belong to this {} model: {}", folder_, surplus.size(),
-                  info_.model_type, some_of(surplus));
+    check_names();
   }
 
  protected:
@@ -68,10 +66,10 @@ class Loader : public nn::Visitor {
       return;
     }
     Array loaded = checkpoint_.array(source->key);
-    bool packed = loaded.dtype() == Dtype::U32 && key.ends_with(".weight");
-    if (!is_floating(loaded.dtype()) && !packed)
-      throw_value("{}: tensor '{}' has type {}, not a floating one", folder_, source->key,
-                  loaded.dtype());
+    const bool packed = key == packed_;
+    if (packed ? loaded.dtype() != Dtype::U32 : !is_floating(loaded.dtype()))
+      throw_value("{}: tensor '{}' has type {}, not {}", folder_, source->key, loaded.dtype(),
+                  packed ? "uint32 as packed matrices have" : "a floating one");
     if (loaded.dtype() == Dtype::F64)
       throw_unsupported(
           "{}: tensor '{}' has type float64; weights are float32, float16 or bfloat16", folder_,
@@ -86,20 +84,31 @@ class Loader : public nn::Visitor {
   }
 
  private:
+  void check_names() const {
+    if (!missing_.empty())
+      throw_value("{}: {} tensors are missing that a {} model needs: {}", folder_, missing_.size(),
+                  info_.model_type, some_of(missing_));
+    std::vector<std::string> surplus;
+    for (const auto& [name, tensor] : checkpoint_.tensors()) {
+      if (!used_.count(name) && !ignorable(name)) surplus.push_back(name);
+    }
+    if (!surplus.empty())
+      throw_value("{}: {} tensors do not belong to this {} model: {}", folder_, surplus.size(),
+                  info_.model_type, some_of(surplus));
+  }
+
   void read_quantization() {
-    auto found = config_.find("quantization");
-    if (auto other = config_.find("quantization_config"); other && !found) {
+    quantization_ = config_.find("quantization");
+    if (auto other = config_.find("quantization_config"); other && !quantization_) {
       auto method = other->get<std::string>("quant_method", "");
       if (!method.empty())
         throw_unsupported(
             "{}: weights quantized by '{}' are not supported; supported: float32, float16, "
-            "bfloat16 and "
-            "MLX's affine quantization",
+            "bfloat16 and MLX's affine quantization",
             other->where(), printable(method));
+      quantization_ = other;  // MLX writes it under both names
     }
-    if (!found) return;
-    default_ = read_one(*found, {});
-    quantized_ = true;
+    if (quantization_) default_ = read_one(*quantization_, {});
   }
 
   static nn::Quantization read_one(const Json& json, nn::Quantization otherwise) {
@@ -158,8 +167,9 @@ class Loader : public nn::Visitor {
   const Json& config_;
   const ModelInfo& info_;
   std::string folder_;
-  bool quantized_ = false;
+  std::optional<Json> quantization_;
   nn::Quantization default_;
+  std::string packed_;  // key of the matrix being visited, if it is packed
   std::set<std::string> used_;
   std::vector<std::string> missing_;
 };
@@ -213,8 +223,7 @@ LoadedModel load_model(const std::string& folder, const LoadOptions& options) {
       options.context > 0 ? options.context : std::min<int64_t>(info.max_positions, 4096);
   check_memory(estimate_memory(info, loaded.weight_bytes, context), options.memory_limit);
   Loader loader(checkpoint, loaded.config, info, folder);
-  loader.module("", *loaded.model);
-  loader.finish();
+  loader.load(*loaded.model);
   loaded.parameters = nn::count_parameters(*loaded.model);
   return loaded;
 }

@@ -284,6 +284,58 @@ TEST(Load, BadTensors) {
       {"quantized", "quantization"});
 }
 
+TEST(Load, BadQuantizedTensors) {
+  constexpr const char* kQuantized = R"({"model_type": "llama", "vocab_size": 16, "hidden_size": 64,
+      "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "KEY": {"bits": 4}})";
+  auto list = [&](const std::function<void(std::vector<Tensor>&)>& change, const char* key) {
+    std::vector<Tensor> tensors;
+    for (Tensor& tensor : llama_tensors()) {
+      for (int64_t& extent : tensor.shape) extent = extent == 16 ? 16 : 64;
+      tensors.push_back(tensor);
+      if (tensor.shape.size() == 1) continue;
+      const std::string stem = tensor.name.substr(0, tensor.name.rfind('.'));
+      tensors.back() = {tensor.name, "U32", {tensor.shape[0], 8}};
+      tensors.push_back({stem + ".scales", "F16", {tensor.shape[0], 1}});
+      tensors.push_back({stem + ".biases", "F16", {tensor.shape[0], 1}});
+    }
+    change(tensors);
+    std::string config = kQuantized;
+    config.replace(config.find("KEY"), 3, key);
+    return [tensors, config](Folder& f) {
+      f.tensors("model.safetensors", tensors);
+      f.write("config.json", config);
+    };
+  };
+  auto find = [](std::vector<Tensor>& l, std::string_view name) {
+    return std::find_if(l.begin(), l.end(), [&](const Tensor& t) { return t.name == name; });
+  };
+  for (const char* key : {"quantization", "quantization_config"}) {
+    Folder folder;
+    list([](auto&) {}, key)(folder);
+    EXPECT_EQ(error_of(folder), "") << key;
+  }
+  auto refused = [&](const std::function<void(std::vector<Tensor>&)>& change,
+                     std::initializer_list<const char*> says) {
+    expect_error(list(change, "quantization"), says);
+  };
+  refused([&](auto& l) { find(l, "lm_head.weight")->dtype = "F32"; },
+          {"lm_head.weight", "float32", "uint32"});
+  refused([&](auto& l) { find(l, "lm_head.weight")->dtype = "I32"; }, {"lm_head.weight", "int32"});
+  refused([&](auto& l) { find(l, "model.norm.weight")->dtype = "U32"; },
+          {"model.norm.weight", "uint32"});
+  refused([&](auto& l) { find(l, "lm_head.scales")->dtype = "I16"; }, {"lm_head.scales", "int16"});
+  refused([&](auto& l) { find(l, "lm_head.biases")->shape = {16, 2}; }, {"lm_head.biases"});
+  refused([&](auto& l) { l.erase(find(l, "lm_head.scales")); }, {"lm_head.weight", "uint32"});
+  refused([&](auto& l) { l.erase(find(l, "lm_head.biases")); }, {"missing", "lm_head.biases"});
+  // A layer that cannot be packed so names its place.
+  auto config = [](Folder& f) {
+    f.tensors("model.safetensors",
+              changed([](auto& l) { l.push_back({"lm_head.scales", "F32", {16, 1}}); }));
+    f.write("config.json", std::string(kConfig).insert(1, R"("quantization": {"bits": 4}, )"));
+  };
+  expect_error(config, {"/tmp/mica-load", "'lm_head'", "8 columns", "group size 64"});
+}
+
 TEST(Load, BadFiles) {
   auto cut = [](size_t bytes) {
     return [bytes](Folder& f) { fs::resize_file(f.path + "/model.safetensors", bytes); };
