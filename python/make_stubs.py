@@ -12,13 +12,30 @@ from pathlib import Path
 from nanobind.stubgen import StubGen
 
 HEADER = """\
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 """
 TYPES = """\
 scalar: TypeAlias = bool | int | float
 StreamOrDevice: TypeAlias = Stream | Device | DeviceType | None
 """
+
+# The array's type slots, of which Python tells no types.
+OPERATORS = {
+    **dict.fromkeys(("__neg__", "__pos__", "__abs__", "__invert__"), "(self) -> array"),
+    **dict.fromkeys((f"__{kind}{name}__" for kind in ("", "r", "i")
+                     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or",
+                                  "xor", "lshift", "rshift")), "(self, value: Any, /) -> array"),
+    **dict.fromkeys(("__lt__", "__le__", "__gt__", "__ge__"), "(self, value: Any, /) -> array"),
+    # Of the same shape in all classes; an array, or a bool beside what is no operand.
+    **dict.fromkeys(("__eq__", "__ne__"), "(self, value: object, /) -> Any"),
+    "__bool__": "(self) -> bool",
+    "__len__": "(self) -> int",
+    "__hash__": "(self) -> int",
+    "__iter__": "(self) -> Iterator[array]",
+    "__getitem__": "(self, key: Any, /) -> array",
+    "__setitem__": "(self, key: Any, value: Any, /) -> None",
+}
 
 
 def is_table_function(value):
@@ -32,6 +49,10 @@ class Stubs(StubGen):
             self.write_ln("    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...\n")
         elif name == "bool_":  # a name of Python with an underscore, which the generator leaves out
             self.write_ln("bool_: Dtype = ...\n")
+        elif getattr(parent, "__name__", "") == "array" and name == "__delitem__":
+            pass  # the slot of __setitem__ brings it; it always raises
+        elif getattr(parent, "__name__", "") == "array" and name in OPERATORS:
+            self.write_ln(f"def {name}{OPERATORS[name]}: ...\n")
         elif is_table_function(value):
             self.put_table_function(value, name, method=isinstance(parent, type))
         else:
@@ -65,7 +86,9 @@ def main(package):
     sys.path.insert(0, str(package.parent))
     core = importlib.import_module("mica.core")
     write(core, package / "core" / "__init__.pyi", HEADER + "\n" + TYPES)
-    public = "from mica.core import Device, DeviceType, Dtype, Stream, StreamOrDevice, array, scalar\n"
+    dtypes = sorted(repr(value).rpartition(".")[2] for value in vars(core).values() if type(value) is core.Dtype)
+    names = ["Device", "DeviceType", "Dtype", "Stream", "StreamOrDevice", "array", "scalar"]
+    public = f"from mica.core import {', '.join(names + [name for name in dtypes if name != 'bool'])}\n"
     for name, value in vars(core).items():
         if isinstance(value, types.ModuleType):
             write(value, package / "core" / f"{name}.pyi", HEADER + public)

@@ -184,6 +184,11 @@ void bind_devices(nb::module_& m) {
       [](nb::handle device) { return available(needed_device(device, "is_available").type); },
       nb::arg("device"), nb::sig("def is_available(device: Device | DeviceType) -> bool"),
       "Does this build have the device?");
+  // Programs ask these before they use what only the one or the other has.
+  for (const char* name : {"metal", "cuda"}) {
+    nb::module_ other = m.def_submodule(name, "What programs ask about other devices.");
+    other.def("is_available", [] { return false; }, "False: this build has no such device.");
+  }
 }
 
 }  // namespace mica::python

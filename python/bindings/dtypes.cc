@@ -50,7 +50,8 @@ bool is_subtype(nb::handle a, nb::handle b) {
   if (!nb::try_cast(nb::borrow(b), category))
     throw_type("issubdtype() takes dtypes and categories");
   if (first) return is_in(*first, category);
-  if (!nb::try_cast(nb::borrow(a), of)) throw_type("issubdtype() takes dtypes and categories");
+  if (!nb::try_cast(nb::borrow(a), of))
+    throw_value("[issubdtype] Received invalid type for first input.");
   return is_under(of, category);
 }
 

@@ -1,4 +1,7 @@
 // eval and what may be asked about it: memory and counters.
+#include <algorithm>
+#include <limits>
+
 #include "base/error.h"
 #include "convert.h"
 #include "core/counters.h"
@@ -31,6 +34,10 @@ nb::dict counters_dict() {
   return dict;
 }
 
+int64_t limit_of(uint64_t bytes) {
+  return static_cast<int64_t>(std::min<uint64_t>(bytes, std::numeric_limits<int64_t>::max()));
+}
+
 void bind_memory(nb::module_& m) {
   m.def(
       "get_active_memory", [] { return sum_of_kinds(&MemoryUse::active); },
@@ -43,10 +50,14 @@ void bind_memory(nb::module_& m) {
   m.def("reset_peak_memory", &reset_peak_memory, "Sets the peak to what is active now.");
   m.def("clear_cache", &clear_cache, "Gives the memory that is kept for reuse back to the system.");
   m.def("get_memory_limit", &memory_limit, "The memory limit in bytes.");
-  m.def("set_memory_limit", &set_memory_limit, nb::arg("limit"),
-        "Sets the bytes beyond which evaluation is a MemoryError; gives the previous limit.");
-  m.def("set_cache_limit", &set_cache_limit, nb::arg("limit"),
-        "Sets the bytes that may be kept for reuse; gives the previous limit.");
+  // Unsigned: a negative limit is a TypeError, as in MLX.
+  m.def(
+      "set_memory_limit", [](uint64_t limit) { return set_memory_limit(limit_of(limit)); },
+      nb::arg("limit"),
+      "Sets the bytes beyond which evaluation is a MemoryError; gives the previous limit.");
+  m.def(
+      "set_cache_limit", [](uint64_t limit) { return set_cache_limit(limit_of(limit)); },
+      nb::arg("limit"), "Sets the bytes that may be kept for reuse; gives the previous limit.");
   m.def("counters", &counters_dict, nb::sig("def counters() -> dict[str, int]"),
         "What evaluation did since mx.reset_counters: kernels, lowered operations, plan hits and\n"
         "misses, bytes copied and moved between devices, nodes built.");

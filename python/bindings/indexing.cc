@@ -143,20 +143,17 @@ PyObject* iterate(PyObject* self) {
   return PySeqIter_New(self);
 }
 
-// x.at[indices], whose methods give a new array.
+// x.at, and x.at[indices], whose methods give a new array.
 struct At {
   Array array;
-  nb::object item;
+  nb::object item;  // invalid: not indexed yet
 
   Array update(nb::handle value, ScatterMode mode, Array (*prepare)(const Array&)) const {
+    if (!item.is_valid()) throw_value("Must give indices to array.at: x.at[indices].add(value)");
     Array given = update_value(value.ptr(), array);
     return index_update(array, indices_of(array, item.ptr()), prepare ? prepare(given) : given,
                         mode);
   }
-};
-
-struct AtRoot {
-  Array array;
 };
 
 Array opposite(const Array& a) { return negative(a); }
@@ -185,14 +182,13 @@ void add_at(nb::module_& m, ArrayClass& type) {
   nb::class_<At> at(m, "ArrayAt",
                     "Updates of an array at x.at[indices]: repeated places count "
                     "each time, unlike in x[indices] += value.");
-  nb::class_<AtRoot>(m, "_ArrayAtRoot", "What x.at gives, before it is indexed.")
-      .def(
-          "__getitem__",
-          [](const AtRoot& self, nb::object item) {
-            check(self.array, indices_of(self.array, item.ptr()));
-            return At{self.array, std::move(item)};
-          },
-          nb::arg("indices").none(), nb::sig("def __getitem__(self, indices: Any) -> ArrayAt"));
+  at.def(
+      "__getitem__",
+      [](const At& self, nb::object item) {
+        indices_of(self.array, item.ptr());  // what is wrong is said here already
+        return At{self.array, std::move(item)};
+      },
+      nb::arg("indices").none(), nb::sig("def __getitem__(self, indices: Any) -> ArrayAt"));
   add_update<ScatterMode::Add>(at, "add", "def add(self, value: scalar | array) -> array",
                                "The array with `value` added at the places.");
   add_update<ScatterMode::Add, &opposite>(at, "subtract",
@@ -209,7 +205,7 @@ void add_at(nb::module_& m, ArrayClass& type) {
   add_update<ScatterMode::Min>(at, "minimum", "def minimum(self, value: scalar | array) -> array",
                                "The smaller of array and `value` at the places.");
   type.def_prop_ro(
-      "at", [](const Array& self) { return AtRoot{self}; },
+      "at", [](const Array& self) { return At{self, {}}; },
       "x.at[indices].add(value) and the like: x with its elements at the indices updated.");
 }
 

@@ -133,3 +133,10 @@ def test_assignment_at_true_false_and_of_text():
             x[0] = value
     with pytest.raises(TypeError):
         x[0] = None
+
+
+def test_at_needs_indices():
+    x = mx.arange(3)
+    assert type(x.at) is type(x.at[0]) is mx.ArrayAt
+    with pytest.raises(ValueError):
+        x.at.add(1)

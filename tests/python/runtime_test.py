@@ -37,6 +37,7 @@ def test_devices():
         mx.set_default_device(3)
     with pytest.raises(TypeError):
         mx.Device("cpu")
+    assert not mx.metal.is_available() and not mx.cuda.is_available()
     stream = mx.new_stream(mx.cpu)
     assert stream != mx.default_stream(mx.cpu) and stream.device == mx.cpu
     with mx.stream(stream):
@@ -78,6 +79,9 @@ def test_memory():
         mx.set_memory_limit(limit)
     mx.set_cache_limit(mx.set_cache_limit(1 << 30))
     assert mx.get_memory_limit() == limit
+    for set_limit in (mx.set_memory_limit, mx.set_cache_limit):
+        with pytest.raises(TypeError):
+            set_limit(-1)
 
 
 def test_threads_share_arrays():

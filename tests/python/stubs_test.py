@@ -1,6 +1,7 @@
 """The type stubs name everything that is public, and nothing else."""
 
 import ast
+import builtins
 import types
 from pathlib import Path
 
@@ -31,11 +32,31 @@ def test_stub_is_complete(name):
     stubbed = set(names_of(tree.body))
     public = {n for n in vars(module) if not n.startswith("_")}
     assert public - stubbed == set()
-    helpers = {"Any", "Callable", "Sequence", "TypeAlias", "StreamOrDevice", "scalar", "overload",
-               "enum", "types"}
-    imported = {"Device", "DeviceType", "Dtype", "Stream", "array"}
-    for n in stubbed - helpers - imported:
+    imported = {n for node in tree.body if isinstance(node, ast.ImportFrom) for n in names_of([node])}
+    for n in stubbed - imported - {"StreamOrDevice", "scalar"}:
         assert n.startswith("_") or hasattr(module, n), n
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_annotations_name_what_the_stub_defines(name):
+    tree = ast.parse((FOLDER / f"{name}.pyi").read_text())
+    defined = set(names_of(tree.body)) | set(dir(builtins))
+    defined |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    for scope in [tree] + [node for node in tree.body if isinstance(node, ast.ClassDef)]:
+        inside = set(names_of(scope.body))
+        for function in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
+            used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+            assert used <= defined | inside, function.name
+
+
+def test_operators_have_types():
+    tree = ast.parse((FOLDER / "__init__.pyi").read_text())
+    body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "array").body
+    results = {n.name: ast.unparse(n.returns) if n.returns else None for n in body if isinstance(n, ast.FunctionDef)}
+    for name in ("__add__", "__rsub__", "__imatmul__", "__pow__", "__ipow__", "__neg__", "__lt__", "__getitem__"):
+        assert results[name] == "array", name
+    assert results["__bool__"] == "bool" and results["__iter__"] == "Iterator[array]"
+    assert [name for name, result in results.items() if result is None] == []
 
 
 def test_methods_are_in_the_stub():
