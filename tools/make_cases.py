@@ -83,7 +83,7 @@ def draw_sizes(rng, family):
               "num_key_value_heads": rng.choice([k for k in (1, 2, 3, 4, 6) if heads % k == 0]),
               "intermediate_size": rng.choice([48, 80, 54]), "max_position_embeddings": rng.choice([32, 64, 96]),
               "hidden_act": rng.choice(ACTIVATIONS), "rms_norm_eps": rng.choice([1e-6, 1e-5, 1e-3])}
-    if family in ("gemma2", "qwen3") or family not in ("phi", "phi3", "qwen2") and rng.random() < 0.4:
+    if family in ("gemma2", "qwen3") or family in ("llama", "mistral", "mixtral", "starcoder2") and rng.random() < 0.4:
         config["head_dim"] = dims = rng.choice([dims, 24])
     return config, dims
 
@@ -116,6 +116,11 @@ def draw_family(rng, family, config):
         config |= {"num_local_experts": 5, "num_experts_per_tok": rng.choice([1, 2, 3, 5])}
     if family == "phi":
         config |= {"qk_layernorm": rng.random() < 0.5, "layer_norm_eps": config.pop("rms_norm_eps")}
+    if family == "starcoder2":
+        config |= {"use_bias": rng.random() < 0.5, "norm_epsilon": config.pop("rms_norm_eps")}
+    if family == "stablelm":
+        config |= {"use_qkv_bias": rng.random() < 0.5, "use_parallel_residual": rng.random() < 0.5,
+                   "layer_norm_eps": config.pop("rms_norm_eps")}
     if family == "phi3":
         config["original_max_position_embeddings"] = 16
     if family == "gemma2":
@@ -132,7 +137,7 @@ def draw_config(rng, family):
         return config | draw_gpt2(rng)
     sizes, dims = draw_sizes(rng, family)
     config |= sizes
-    partial = {"phi": [0.5, 0.25, 1.0], "phi3": [1.0, 0.75, 0.5]}.get(family, [None])
+    partial = {"phi": [0.5, 0.25, 1.0], "phi3": [1.0, 0.75, 0.5], "stablelm": [0.5, 0.25]}.get(family, [None])
     share = rng.choice([p for p in partial if p is None or int(dims * p) in (4, 8, 16, 10, 6, 12, 20)])
     types = ["default", "longrope"] if family == "phi3" else ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
     rope = draw_rope(rng, types, int(dims * (share or 1)))
@@ -143,7 +148,7 @@ def draw_config(rng, family):
     if rope["rope_type"] == "longrope":
         config["max_position_embeddings"] = 64
     config["rope_parameters"] = rope
-    if family in ("mistral", "mixtral", "phi3", "gemma2", "qwen2", "qwen3"):
+    if family in ("mistral", "mixtral", "phi3", "gemma2", "qwen2", "qwen3", "starcoder2"):
         draw_windows(rng, family, config)
     draw_family(rng, family, config)
     return config
@@ -258,7 +263,7 @@ def make_case(folder, rng, family):
 
 
 def main():
-    families = ["gemma2", "gpt2", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3"]
+    families = ["gemma2", "gpt2", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2"]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--count", type=int, default=40)

