@@ -163,8 +163,10 @@ void Runner::bind_region(const PlanStep& step) {
     call.workspace = scratch(bytes, device);
 }
 
-// Ends the lives of what the step used last; their memory serves later steps.
+// Ends the lives of what the step used last; their memory and its scratch serve later steps.
 void Runner::bury(const PlanStep& step, size_t index) {
+  for (auto& used : scratch_) free_.push_back(std::move(used));
+  scratch_.clear();
   for (int32_t ref : step.dies) {
     Place& at = place(ref);
     if (at.storage < 0) continue;  // a constant that was copied into regions, or memory taken over
@@ -232,8 +234,8 @@ std::byte* Runner::data_for_read(int32_t ref, Device device) {
 }
 
 std::span<std::byte> Runner::scratch(size_t bytes, Device device) {
-  scratch_.push_back(Buffer::create(bytes, device));
-  return {scratch_.back()->reserve(device), bytes};
+  scratch_.emplace_back(device.kind, memory(bytes, device.kind));
+  return {scratch_.back().second->reserve(device), bytes};
 }
 
 void Runner::new_storage(int32_t value, size_t bytes, Device device) {

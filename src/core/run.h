@@ -95,7 +95,7 @@ class Runner {
   std::vector<Storage> storages_;
   std::vector<size_t> external_death_;  // step at which an external that is ours dies
   std::vector<std::pair<DeviceKind, std::shared_ptr<Buffer>>> free_;
-  std::vector<std::shared_ptr<Buffer>> scratch_;  // copies and workspaces, until the run ends
+  std::vector<std::pair<DeviceKind, std::shared_ptr<Buffer>>> scratch_;  // of the step being bound
   std::vector<Call> calls_;
   std::vector<size_t> step_end_;  // calls up to and including each step
   std::vector<View> views_;

@@ -165,6 +165,17 @@ TEST(Eval, TemporariesShareMemory) {
   EXPECT_LE(memory_use(DeviceKind::Cpu).peak - before, 3 * (4 << 20) + 4096);
 }
 
+// The workspace of a kernel serves later steps too.
+TEST(Eval, ScratchIsSharedBetweenSteps) {
+  Array y = reshape(vector_of(1 << 20), {1024, 1024});
+  Array weights = y;
+  reset_peak_memory();
+  int64_t before = memory_use(DeviceKind::Cpu).peak;
+  for (int i = 0; i < 10; ++i) y = matmul(y, transpose(weights)) * 1e-9f;
+  y.eval();
+  EXPECT_LE(memory_use(DeviceKind::Cpu).peak - before, 5 * (4 << 20) + 4096);
+}
+
 TEST(Eval, ASharedGraphInTwoThreads) {
   for (int round = 0; round < 50; ++round) {
     Array x = vector_of(100, 1);
