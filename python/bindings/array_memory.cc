@@ -26,7 +26,7 @@ struct HostView {
   explicit HostView(Array array) : dtype(array.dtype()), shape(array.shape()) {
     evaluate(array);
     const ArrayData& from = *array.slot()->data;
-    nb::gil_scoped_release release;
+    ReleasedGil release;
     buffer = from.buffer;
     strides = from.strides;
     data = buffer->read(Device{}) + from.offset * size_of(dtype);

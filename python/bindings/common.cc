@@ -86,7 +86,7 @@ void set_error() noexcept {
 Owned own(nb::object object) { return Owned(object.release().ptr(), &drop); }
 
 void evaluate(std::span<const Array> arrays) {
-  nb::gil_scoped_release release;
+  ReleasedGil release;
   eval(arrays);
 }
 

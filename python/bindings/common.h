@@ -5,7 +5,9 @@
 // it is released.
 #pragma once
 
+#include <cxxabi.h>
 #include <nanobind/nanobind.h>
+#include <unistd.h>
 
 #include <memory>
 #include <optional>
@@ -42,6 +44,32 @@ inline Array* array_of(PyObject* object) {
 }
 inline Array* array_of(nb::handle object) { return array_of(object.ptr()); }
 nb::object wrap(Array array);
+
+// Calls f, which may take the GIL. When the interpreter ends, Python unwinds daemon threads at that
+// point (until 3.14), through frames of C++ that cannot be unwound: such a thread stops here
+// instead.
+template <class F>
+auto stopping_at_exit(F&& f) {
+  try {
+    return f();
+  } catch (abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+}
+
+// Without the GIL while it lives.
+class ReleasedGil {
+ public:
+  ReleasedGil() : state_(PyEval_SaveThread()) {}
+  ~ReleasedGil() {
+    stopping_at_exit([this] { PyEval_RestoreThread(state_); });
+  }
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 // Evaluates with the GIL released: other threads may then change handles, so that what is read
 // after it is read from a copy of the handle, never through a reference to one.

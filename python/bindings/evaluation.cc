@@ -149,7 +149,7 @@ void bind_evaluation(nb::module_& m) {
       "async_eval",
       [](nb::args trees) {
         Arrays arrays = arrays_in(trees);
-        nb::gil_scoped_release release;
+        ReleasedGil release;
         async_eval(arrays);
       },
       nb::sig("def async_eval(*args: Any) -> None"),
@@ -159,7 +159,7 @@ void bind_evaluation(nb::module_& m) {
       "synchronize",
       [](nb::handle stream) {
         stream_of(stream);
-        nb::gil_scoped_release release;
+        ReleasedGil release;
         synchronize();
       },
       nb::arg("stream") = nb::none(),

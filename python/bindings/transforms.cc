@@ -15,8 +15,8 @@ namespace mica::python {
 
 nb::object call_python(nb::handle function, nb::handle args, nb::handle kwargs) {
   bool any = kwargs.is_valid() && PyDict_GET_SIZE(kwargs.ptr()) > 0;
-  nb::object result =
-      nb::steal(PyObject_Call(function.ptr(), args.ptr(), any ? kwargs.ptr() : nullptr));
+  nb::object result = nb::steal(stopping_at_exit(
+      [&] { return PyObject_Call(function.ptr(), args.ptr(), any ? kwargs.ptr() : nullptr); }));
   if (!result.is_valid()) throw nb::python_error();
   return result;
 }

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -158,6 +159,25 @@ def test_the_interpreter_runs_while_arrays_are_computed():
     done.set()
     ticker.join()
     assert after > before
+
+
+@pytest.mark.parametrize("work", ["mx.eval(x @ x)", "mx.grad(lambda a: (a @ a).sum())(x)"])
+def test_daemon_threads_end_with_the_interpreter(work):
+    program = f"""
+import threading, time
+import mica.core as mx
+x = mx.ones((200, 200))
+mx.eval(x)
+def forever():
+    while True:
+        {work}
+for _ in range(4):
+    threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.05)
+"""
+    for _ in range(5):
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, text=True)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_memory_of_other_libraries_is_released():
