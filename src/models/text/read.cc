@@ -11,6 +11,16 @@ int64_t read_size(const Json& json, const char* key, int64_t otherwise, int64_t 
   return value;
 }
 
+namespace {
+// Present and null: an explicit "none", unlike an absent key.
+bool is_null(const Json& json, std::string_view key) {
+  for (const auto& [name, value] : json.members()) {
+    if (name == key) return value.is_null();
+  }
+  return false;
+}
+}  // namespace
+
 void read_common(const Json& json, DecoderConfig& config) {
   auto size = [&](const char* key, int64_t& value, int64_t most = kMostSize) {
     value = read_size(json, key, value, most);
@@ -20,7 +30,8 @@ void read_common(const Json& json, DecoderConfig& config) {
   size("intermediate_size", config.mlp_width);
   size("num_hidden_layers", config.layers, kMostLayers);
   size("num_attention_heads", config.heads, kMostHeads);
-  if (config.key_heads == 0) config.key_heads = config.heads;
+  if (config.key_heads == 0 || is_null(json, "num_key_value_heads"))
+    config.key_heads = config.heads;
   size("num_key_value_heads", config.key_heads, kMostHeads);
   size("max_position_embeddings", config.max_positions);
   if (config.head_dims == 0) {
@@ -54,16 +65,6 @@ bool read_layer_types(const Json& json, int64_t window, DecoderConfig& config) {
   }
   return true;
 }
-
-namespace {
-// Present and null: an explicit "none", unlike an absent key.
-bool is_null(const Json& json, std::string_view key) {
-  for (const auto& [name, value] : json.members()) {
-    if (name == key) return value.is_null();
-  }
-  return false;
-}
-}  // namespace
 
 int64_t read_window(const Json& json, int64_t otherwise) {
   if (is_null(json, "sliding_window")) return 0;
