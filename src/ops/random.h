@@ -1,4 +1,5 @@
-// Random numbers, equal bit for bit to MLX's for the same key.
+// Random numbers, MLX's for the same key: bits, uniform numbers, integers, choices and permutations
+// equal bit for bit; those made of logarithms and erf to the last digits, as on MLX's own devices.
 //
 //   random::seed(7);
 //   Array noise = random::normal({64, 128});
