@@ -38,6 +38,9 @@ class Generate : public Subcommand {
   Request make_request(const generate::GenerationConfig& defaults) const;
   generate::SamplingOptions sampling(generate::SamplingOptions options) const;
   int64_t max_tokens() const { return max_tokens_.value_or(512); }
+  int64_t prefill_chunk() const {
+    return prefill_chunk_.value_or(generate::EngineOptions().prefill_chunk);
+  }
   int64_t prompt_size() const { return static_cast<int64_t>(prompt_.size()); }
 
   CommonOptions common_;
@@ -240,6 +243,14 @@ void Generate::load() {
   const int64_t usual = std::max(prompt_size(), info_->max_positions);
   options.context = std::min(
       {prompt_size() + std::min(max_tokens(), usual), usual, max_context_.value_or(INT64_MAX)});
+  options.pass_tokens =
+      no_cache_ ? options.context : std::min(prefill_chunk(), std::max<int64_t>(prompt_size(), 1));
+  options.all_logits = prompt_logprobs_.has_value();
+  // A pair in memory, and its text.
+  constexpr double kPairBytes = 8 + 24;
+  const auto pairs = static_cast<double>(prompt_size()) *
+                     static_cast<double>(std::min(prompt_logprobs_.value_or(0), info_->vocabulary));
+  options.answer_bytes = static_cast<int64_t>(std::min(pairs * kPairBytes, 1e17));
   model_ = models::load_model(folder_, options);
   // Weights are mapped; what arrays may take besides is the rest.
   if (memory_limit_) set_memory_limit(options.memory_limit - model_.weight_bytes);
@@ -270,7 +281,7 @@ int Generate::run() {
   load();
   answer.loaded(model_.weight_bytes);
   generate::EngineOptions engine_options;
-  engine_options.prefill_chunk = prefill_chunk_.value_or(engine_options.prefill_chunk);
+  engine_options.prefill_chunk = prefill_chunk();
   engine_options.max_context = max_context_.value_or(0);
   engine_options.use_cache = !no_cache_;
   generate::Engine engine(model_.model, tokenizer_, engine_options);

@@ -98,7 +98,7 @@ Report::Report(const std::string& folder, std::optional<int64_t> context,
   }
   if (info_) {
     context_ = context.value_or(std::min<int64_t>(info_->max_positions, 4096));
-    memory_ = models::estimate_memory(*info_, checkpoint_.bytes(), context_);
+    memory_ = models::estimate_memory(*info_, checkpoint_.bytes(), {.context = context_});
   }
 }
 

@@ -199,29 +199,39 @@ Dtype stored_activations(const io::Checkpoint& checkpoint) {
   return Dtype::F32;
 }
 
+// Factors from files and command lines may overflow a product of integers.
+static int64_t whole_bytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 1e18)); }
+
 int64_t ModelInfo::cache_bytes(int64_t length) const {
-  int64_t positions = 0;
-  for (int64_t window : windows) positions += window > 0 ? std::min(window, length) : length;
-  return positions * position_elements * size_of(activations);
+  double positions = 0;
+  for (int64_t window : windows)
+    positions += static_cast<double>(window > 0 ? std::min(window, length) : length);
+  return whole_bytes(positions * static_cast<double>(position_elements * size_of(activations)));
 }
 
-MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes, int64_t context) {
-  // Logits of a token and the widest activations of a prefill chunk, several of them alive at once.
-  int64_t workspace = 8 * info.vocabulary * 4 + (int64_t{64} << 20);
-  return {weight_bytes, info.cache_bytes(context), workspace};
+MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes,
+                               const LoadOptions& options) {
+  const auto tokens = static_cast<double>(std::min(options.pass_tokens, options.context));
+  const double rows = options.all_logits ? tokens : 1;
+  // Activations are float32 while they are computed; logits are kept in both types, and as a row
+  // that is sampled from.
+  const double workspace = tokens * static_cast<double>(info.token_elements) * 4 +
+                           (rows + 4) * static_cast<double>(info.vocabulary) * 8 + (16 << 20) +
+                           static_cast<double>(options.answer_bytes);
+  return {weight_bytes, info.cache_bytes(options.context), whole_bytes(workspace)};
 }
 
-LoadedModel load_model(const std::string& folder, const LoadOptions& options) {
+LoadedModel load_model(const std::string& folder, const LoadOptions& given) {
   LoadedModel loaded;
   loaded.config = Json::load(folder + "/config.json");
   loaded.model = make_model(loaded.config);
   const ModelInfo& info = loaded.model->info();
   io::Checkpoint checkpoint(folder);
   loaded.weight_bytes = checkpoint.bytes();
+  LoadOptions options = given;
   loaded.model->set_activations(options.activations.value_or(stored_activations(checkpoint)));
-  int64_t context =
-      options.context > 0 ? options.context : std::min<int64_t>(info.max_positions, 4096);
-  check_memory(estimate_memory(info, loaded.weight_bytes, context), options.memory_limit);
+  if (options.context <= 0) options.context = std::min<int64_t>(info.max_positions, 4096);
+  check_memory(estimate_memory(info, loaded.weight_bytes, options), options.memory_limit);
   Loader loader(checkpoint, loaded.config, info, folder);
   loader.load(*loaded.model);
   loaded.parameters = nn::count_parameters(*loaded.model);

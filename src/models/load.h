@@ -23,6 +23,9 @@ struct LoadOptions {
   std::optional<Dtype> activations;  // absent: the checkpoint's
   int64_t memory_limit = 0;  // bytes for weights, cache and workspace; 0: what the system has
   int64_t context = 0;  // positions to plan the cache for; 0: 4096 or what the model has, if less
+  int64_t pass_tokens = 512;  // most tokens of a forward pass
+  bool all_logits = false;    // of each of them, not only of the last
+  int64_t answer_bytes = 0;   // what the caller gathers besides
 };
 
 struct LoadedModel {
@@ -40,11 +43,12 @@ LoadedModel load_model(const std::string& folder, const LoadOptions& options = {
 // The activations' dtype that a checkpoint was made for.
 Dtype stored_activations(const io::Checkpoint& checkpoint);
 
-// The sum that load_model compares with the memory there is.
+// The sum that load_model compares with the memory there is; `options` with a context.
 struct MemoryEstimate {
   int64_t weights = 0, cache = 0, workspace = 0;
   int64_t total() const { return weights + cache + workspace; }
 };
-MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes, int64_t context);
+MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes,
+                               const LoadOptions& options);
 
 }  // namespace mica::models

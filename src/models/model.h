@@ -20,6 +20,7 @@ struct ModelInfo {
       false;  // positions past the maximum do not exist; else they only degrade
   Dtype activations = Dtype::F32;
   int64_t position_elements = 0;       // of keys and values, per layer and position
+  int64_t token_elements = 0;          // of activations that a pass has at once, per token
   std::vector<int64_t> windows;        // per layer; 0: all positions are kept
   std::vector<std::string> prefixes;   // of keys: the model's, then what checkpoints have instead
   std::vector<std::string> ignorable;  // ends of keys that files may hold without need

@@ -14,6 +14,7 @@
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "models/registry.h"
+#include "ops/elementwise.h"
 
 namespace mica::models {
 namespace {
@@ -365,6 +366,35 @@ TEST(Load, MoreMemoryThanThereIs) {
   Folder folder;
   std::string message = error_of(folder, {.memory_limit = 1 << 20});
   EXPECT_NE(message.find("1.0 MiB"), std::string::npos) << message;
+}
+
+// What a pass takes besides the weights and the cache is estimated from above, not by much.
+TEST(Load, EstimatesTheMemoryOfAPass) {
+  Folder folder;
+  make_large(folder);
+  auto model = load_model(folder.path).model;
+  for (int64_t tokens : {1, 100, 512}) {
+    for (LogitsAt at : {LogitsAt::Last, LogitsAt::All}) {
+      nn::SequenceCache cache = model->make_cache(true);
+      nn::Batch batch({&cache}, tokens);
+      const Array ids =
+          Array::from<int32_t>(std::vector<int32_t>(static_cast<size_t>(tokens), 5), {1, tokens});
+      reset_peak_memory();
+      const int64_t before = memory_use(DeviceKind::Cpu).active;
+      astype(model->forward(ids, batch, at), Dtype::F32).eval();
+      const int64_t took = memory_use(DeviceKind::Cpu).peak - before - cache.bytes();
+      const MemoryEstimate estimate = estimate_memory(
+          model->info(), 0,
+          {.context = 4096, .pass_tokens = tokens, .all_logits = at == LogitsAt::All});
+      EXPECT_LE(took, estimate.workspace) << tokens;
+      EXPECT_LE(estimate.workspace, 3 * took + (24 << 20)) << tokens;
+    }
+  }
+  const int64_t huge = std::numeric_limits<int64_t>::max();
+  const MemoryEstimate most = estimate_memory(
+      model->info(), huge / 4, {.context = huge, .pass_tokens = huge, .answer_bytes = huge / 8});
+  EXPECT_GE(most.cache, int64_t{1} << 59);
+  EXPECT_GE(most.total(), huge / 4 + most.cache);
 }
 
 TEST(Load, ATruncatedFileIsAnErrorNotACrash) {

@@ -249,6 +249,8 @@ class Decoder : public Model {
     info_.max_positions = config_.max_positions;
     info_.learned_positions = !config_.rope;
     info_.position_elements = 2 * config_.key_heads * config_.head_dims;
+    info_.token_elements = 4 * config_.width + 2 * config_.heads * config_.head_dims +
+                           3 * config_.mlp_width * std::max<int64_t>(config_.experts_per_token, 1);
     info_.windows = config_.windows;
     info_.prefixes = config_.names.prefixes;
     info_.ignorable = config_.names.ignorable;
