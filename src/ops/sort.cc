@@ -186,16 +186,30 @@ Array log_sum_exp_cotangent(const Application& app, const Array& g) {
   return subtract(part(g), part(negative(g, s)), s);
 }
 
+// d x_i = (sum over j >= i of g_j out_j) / x_i. The first zero takes the products without it; what
+// comes after it is multiplied by it, hence 0.
+Array product_cotangent(const Application& app, const Array& g) {
+  auto [axis, kind, reverse, inclusive] = app.as<ScanParams>();
+  const Array& x = app.inputs[0];
+  Stream s = app.stream;
+  auto back = [&](const Array& products) {
+    return cumsum(multiply(g, products, s), axis, !reverse, inclusive, s);
+  };
+  Array zero = equal(x, 0, s);
+  Array before = cumsum(astype(zero, Dtype::I32, s), axis, reverse, false, s);
+  Array first = logical_and(zero, equal(before, 0, s), s);
+  Array without = cumprod(where(first, 1, x, s), axis, reverse, inclusive, s);
+  Array quotient = divide(back(app.outputs[0]), where(zero, 1, x, s), s);
+  return where(first, back(without), where(zero, 0, quotient, s), s);
+}
+
 Arrays scan_vjp(const Application& app, Given cotangents, const std::vector<bool>&) {
   const auto& params = app.as<ScanParams>();
   const Array &x = app.inputs[0], &g = cotangents[0];
   Stream s = app.stream;
-  auto back = [&](const Array& a) {
-    return cumsum(a, params.axis, !params.reverse, params.inclusive, s);
-  };
   switch (params.scan) {
-    case Scan::Sum: return {back(g)};
-    case Scan::Prod: return {divide(back(multiply(g, app.outputs[0], s)), x, s)};
+    case Scan::Sum: return {cumsum(g, params.axis, !params.reverse, params.inclusive, s)};
+    case Scan::Prod: return {product_cotangent(app, g)};
     case Scan::LogSumExp: return {log_sum_exp_cotangent(app, g)};
     default:
       return {scatter_add_axis(zeros_like(x, s), extremum_places(x, params, s),

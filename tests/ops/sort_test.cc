@@ -10,6 +10,8 @@
 #include "base/thread_pool.h"
 #include "ops/create.h"
 #include "ops/on_devices.h"
+#include "ops/reduce.h"
+#include "transforms/autograd.h"
 
 namespace mica {
 namespace {
@@ -160,6 +162,29 @@ TEST(Sort, RunningOperations) {
     // Half types are rounded once: 4096 ones do not stop at 256.
     EXPECT_EQ(cumsum(ones({4096}, Dtype::BF16), 0).to_vector<double>()[4095], 4096);
   });
+}
+
+// A product is linear in each of its factors: central differences are its derivative.
+TEST(Sort, RunningProductsOfZerosHaveDerivatives) {
+  std::vector<double> values = {0.5, -2, 0, 3, 0, 4};
+  for (bool reverse : {false, true}) {
+    for (bool inclusive : {false, true}) {
+      auto f = [&](const Array& a) {
+        Array weights = arange(1, 7, 1, Dtype::F64);
+        return sum(multiply(cumprod(a, 0, reverse, inclusive), weights));
+      };
+      std::vector<double> expected;
+      for (size_t i = 0; i < values.size(); ++i) {
+        std::vector<double> more = values, less = values;
+        more[i] += 1;
+        less[i] -= 1;
+        expected.push_back((f(Array::from<double>(more)).item<double>() -
+                            f(Array::from<double>(less)).item<double>()) /
+                           2);
+      }
+      expect_array(grad(f)(Array::from<double>(values)), {6}, expected);
+    }
+  }
 }
 
 TEST(Sort, DoesNotDependOnThreads) {
