@@ -159,6 +159,10 @@ TEST(Sort, RunningOperations) {
     EXPECT_EQ(cumsum(astype(a, Dtype::Bool), 1).dtype(), Dtype::I32);
     EXPECT_NEAR(logcumsumexp(reals({0, 0, 0}), 0).to_vector<double>()[2], std::log(3), 1e-6);
     expect_array(cumsum(transpose(a), 1), {3, 2}, {1, 5, 2, 7, 3, 9});
+    const auto nan = static_cast<float>(kNan), inf = static_cast<float>(kInfinity);
+    expect_array(isnan(logcumsumexp(reals({1, nan, 2}), 0)), {3}, {0, 1, 1});
+    expect_array(isnan(logcumsumexp(reals({1, nan, inf}), 0)), {3}, {0, 1, 1});
+    expect_array(logcumsumexp(reals({-inf, 1, inf}), 0), {3}, {-kInfinity, 1, kInfinity});
     // Half types are rounded once: 4096 ones do not stop at 256.
     EXPECT_EQ(cumsum(ones({4096}, Dtype::BF16), 0).to_vector<double>()[4095], 4096);
   });

@@ -41,6 +41,7 @@ W combine(W total, W x) {
   if constexpr (scan == Scan::Max) return total > x || total != total ? total : x;
   if constexpr (scan == Scan::Min) return total < x || total != total ? total : x;
   if constexpr (scan == Scan::LogSumExp && std::is_floating_point_v<W>) {
+    if (total != total || x != x) return total + x;  // NaN
     W high = std::max(total, x), low = std::min(total, x);
     return std::isinf(high) ? high : high + std::log1p(std::exp(low - high));
   }

@@ -121,6 +121,7 @@ W step(ops::Scan scan, W so_far, W x) {
     case ops::Scan::Min: return so_far < x || so_far != so_far ? so_far : x;
     default: break;
   }
+  if (so_far != so_far || x != x) return so_far + x;  // NaN
   double a = static_cast<double>(so_far), b = static_cast<double>(x), high = std::max(a, b);
   return static_cast<W>(std::isinf(high) ? high
                                          : high + std::log1p(std::exp(std::min(a, b) - high)));
