@@ -163,6 +163,8 @@ def older_spelling(rng, config):
     for key in ("rope_theta", "partial_rotary_factor"):
         if key in rope:
             config[key] = rope.pop(key)
+    if rng.random() < 0.3 and "original_max_position_embeddings" in rope:
+        config["original_max_position_embeddings"] = rope.pop("original_max_position_embeddings")
     kind = rope.pop("rope_type")
     names = rng.choice([{"type": kind}, {"rope_type": kind}, {"rope_type": kind, "type": kind}])
     config["rope_scaling"] = None if kind == "default" else names | rope
