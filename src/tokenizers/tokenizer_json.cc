@@ -46,7 +46,8 @@ class Reader {
                   human_size(kMaxBytes));
     }
     dom::element root;
-    if (const auto error = parser_.parse(text.data(), text.size()).get(root)) {
+    const char* data = text.empty() ? "" : text.data();  // not null, as an empty file's is
+    if (const auto error = parser_.parse(data, text.size()).get(root)) {
       Json::parse(text, name, {.bytes = kMaxBytes});  // says where it is malformed
       throw_value("{}: {}", name, simdjson::error_message(error));
     }

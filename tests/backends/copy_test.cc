@@ -31,7 +31,8 @@ void check(const Shape& shape, std::vector<size_t> order, int64_t step, bool rev
   std::vector<std::byte> memory_of_result(bytes + 64);
   std::byte* to =
       memory_of_result.data() + 64 - reinterpret_cast<uintptr_t>(memory_of_result.data()) % 64;
-  View source{from.data() + offset * static_cast<int64_t>(item), dtype, shape, strides};
+  std::byte* first = from.empty() ? nullptr : from.data() + offset * static_cast<int64_t>(item);
+  View source{first, dtype, shape, strides};
   backend_of(DeviceKind::Cpu)->copy(source, {to, dtype, shape, row_major(shape)});
   Dims index(shape.size(), 0);
   for (int64_t i = 0; i < elements(shape); ++i) {

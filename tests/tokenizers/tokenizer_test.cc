@@ -136,7 +136,7 @@ TEST(Tokenizer, ManyThreadsMayShareOne) {
 
 TEST(Tokenizer, LongWordsTakeTimeInProportion) {
   std::string word;
-  for (int i = 0; i < 1'000'000; ++i) word += static_cast<char>('a' + i * i % 7);
+  for (int64_t i = 0; i < 1'000'000; ++i) word += static_cast<char>('a' + i * i % 7);
   for (const char* kind : {"gpt2", "llama2"}) {
     const auto tokenizer = Tokenizer::from_folder(unpacked("tokenizers") + "/" + kind);
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(word)), word);
