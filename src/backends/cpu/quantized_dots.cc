@@ -53,11 +53,17 @@ QuantizedDots::QuantizedDots(const QuantizedMatrix& matrix, int64_t k) : matrix(
 }
 
 #if MICA_HAVE_VNNI_CODE
+#if defined(__clang__)
+#pragma clang attribute push(                                                     \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma"))), \
+    apply_to = function)
+#else
 // GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of the caller.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")
+#endif
 
 namespace {
 
@@ -245,7 +251,11 @@ void multiply_any(const QuantizedDots& q, int64_t first, int rows, const std::by
 
 }  // namespace
 
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #endif
 
 bool QuantizedDots::prepare([[maybe_unused]] const float* x,
