@@ -102,14 +102,14 @@ void scan_list(nb::handle list, size_t depth, Scan& scan) {
   } else if (scan.shape[depth] != count) {
     not_uniform();
   }
-  PyObject** items = PySequence_Fast_ITEMS(list.ptr());
-  for (int64_t i = 0; i < count; ++i) {
-    if (is_list(items[i])) {
-      scan_list(items[i], depth + 1, scan);
+  for (int64_t i = 0; i < PySequence_Fast_GET_SIZE(list.ptr()); ++i) {
+    nb::object item = nb::borrow(PySequence_Fast_GET_ITEM(list.ptr(), i));
+    if (is_list(item)) {
+      scan_list(item, depth + 1, scan);
       continue;
     }
-    scan_leaf(items[i], scan);
-    if (array_of(items[i])) continue;  // stacking compares the shapes
+    scan_leaf(item, scan);
+    if (array_of(item)) continue;  // stacking compares the shapes
     if (scan.shape.size() > depth + 1) not_uniform();
     scan.leaf_depth = depth;
   }
@@ -130,27 +130,35 @@ int64_t as_integer(PyObject* p) {
   return PyLong_AsLongLong(number.ptr());
 }
 
+// The numbers of a list that was scanned. Numbers may be classes of programs, whose conversions may
+// change the list meanwhile: nothing is held but a reference to the element, nor written past
+// `end`.
 template <class T>
-void fill_list(nb::handle list, T*& to) {
-  Py_ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
-  PyObject** items = PySequence_Fast_ITEMS(list.ptr());
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (is_list(items[i])) {
-      fill_list(items[i], to);
-    } else if constexpr (std::is_floating_point_v<T>) {
-      *to++ = static_cast<T>(as_double(items[i]));
-    } else {
-      *to++ = static_cast<T>(as_integer(items[i]));
+void fill_list(nb::handle list, T*& to, const T* end) {
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list.ptr()); ++i) {
+    nb::object item = nb::borrow(PySequence_Fast_GET_ITEM(list.ptr(), i));
+    if (is_list(item)) {
+      fill_list(item, to, end);
+      continue;
     }
+    T value{};
+    if constexpr (std::is_floating_point_v<T>)
+      value = static_cast<T>(as_double(item.ptr()));
+    else
+      value = static_cast<T>(as_integer(item.ptr()));
+    if (to == end) not_uniform();
+    *to++ = value;
   }
 }
 
 template <class T>
 Array filled(nb::handle list, const Shape& shape) {
-  auto values = std::make_unique<T[]>(static_cast<size_t>(elements(shape)) + 1);
+  auto count = static_cast<size_t>(elements(shape));
+  auto values = std::make_unique<T[]>(count + 1);
   T* to = values.get();
-  fill_list(list, to);
-  return Array::from_bytes(values.get(), static_cast<size_t>(elements(shape)), shape, dtype_of<T>);
+  fill_list(list, to, values.get() + count);
+  if (to != values.get() + count) not_uniform();
+  return Array::from_bytes(values.get(), count, shape, dtype_of<T>);
 }
 
 Array converted(Array array, std::optional<Dtype> dtype) {

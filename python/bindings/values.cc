@@ -18,9 +18,8 @@ struct ListReader {
 
   void read(nb::handle list) {
     Descent descent;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
-    PyObject** items = PySequence_Fast_ITEMS(list.ptr());
-    for (Py_ssize_t i = 0; i < count; ++i) add(items[i]);
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list.ptr()); ++i)
+      add(nb::borrow(PySequence_Fast_GET_ITEM(list.ptr(), i)));
   }
 
   void add(nb::handle item) {

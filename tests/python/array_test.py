@@ -327,3 +327,28 @@ def test_a_list_is_no_matrix():
         mx.ones((1, 1)) @ [1]
     with pytest.raises(TypeError):
         [1] @ mx.ones((1, 1))
+
+
+@pytest.mark.parametrize("change", [list.clear, lambda given: given.extend([1] * 1000)], ids=["less", "more"])
+def test_numbers_may_change_the_list_that_holds_them(change):
+    given = []
+
+    class Number(int):
+        def __int__(self):
+            change(given)
+            return 1
+
+    class Scalar(np.ndarray):
+        def item(self):
+            change(given)
+            return 1.0
+
+    for element in (Number(1), np.zeros(()).view(Scalar)):
+        given[:] = [element] + [2] * 100
+        with pytest.raises(ValueError):
+            mx.array(given)
+        given[:] = [element] + [2] * 100
+        try:
+            mx.concatenate(given)
+        except TypeError:
+            pass
