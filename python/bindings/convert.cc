@@ -103,13 +103,15 @@ void scan_list(nb::handle list, size_t depth, Scan& scan) {
     not_uniform();
   }
   for (int64_t i = 0; i < PySequence_Fast_GET_SIZE(list.ptr()); ++i) {
-    nb::object item = nb::borrow(PySequence_Fast_GET_ITEM(list.ptr(), i));
-    if (is_list(item)) {
+    PyObject* item = PySequence_Fast_GET_ITEM(list.ptr(), i);
+    bool plain = PyLong_CheckExact(item) || PyFloat_CheckExact(item);
+    nb::object held = plain ? nb::object() : nb::borrow(item);
+    if (!plain && is_list(item)) {
       scan_list(item, depth + 1, scan);
       continue;
     }
     scan_leaf(item, scan);
-    if (array_of(item)) continue;  // stacking compares the shapes
+    if (!plain && array_of(item)) continue;  // stacking compares the shapes
     if (scan.shape.size() > depth + 1) not_uniform();
     scan.leaf_depth = depth;
   }
@@ -130,22 +132,34 @@ int64_t as_integer(PyObject* p) {
   return PyLong_AsLongLong(number.ptr());
 }
 
+template <class T>
+T converted_number(PyObject* item) {
+  if constexpr (std::is_floating_point_v<T>)
+    return static_cast<T>(as_double(item));
+  else
+    return static_cast<T>(as_integer(item));
+}
+
 // The numbers of a list that was scanned. Numbers may be classes of programs, whose conversions may
 // change the list meanwhile: nothing is held but a reference to the element, nor written past
 // `end`.
 template <class T>
 void fill_list(nb::handle list, T*& to, const T* end) {
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list.ptr()); ++i) {
-    nb::object item = nb::borrow(PySequence_Fast_GET_ITEM(list.ptr(), i));
-    if (is_list(item)) {
-      fill_list(item, to, end);
-      continue;
-    }
+    PyObject* item = PySequence_Fast_GET_ITEM(list.ptr(), i);
     T value{};
-    if constexpr (std::is_floating_point_v<T>)
-      value = static_cast<T>(as_double(item.ptr()));
-    else
-      value = static_cast<T>(as_integer(item.ptr()));
+    if (PyLong_CheckExact(item)) {
+      value = static_cast<T>(PyLong_AsLongLong(item));
+    } else if (PyFloat_CheckExact(item)) {
+      value = static_cast<T>(PyFloat_AS_DOUBLE(item));
+    } else {
+      nb::object held = nb::borrow(item);
+      if (is_list(item)) {
+        fill_list(item, to, end);
+        continue;
+      }
+      value = converted_number<T>(item);
+    }
     if (to == end) not_uniform();
     *to++ = value;
   }
