@@ -61,20 +61,22 @@ void weigh(std::vector<Candidate>& candidates, double temperature) {
     c.weight = c.weight == top ? 1 : std::exp((c.weight - top) / temperature);
 }
 
-// Keeps the best candidates that together have the share `top_p`, best first. A heap, because they
-// are few of many as a rule.
+// Keeps the best candidates that together have the share `top_p`, best first. They are few of many
+// as a rule, so blocks that grow are taken off and sorted until it is reached.
 void keep_nucleus(std::vector<Candidate>& candidates, double top_p) {
   const double wanted = top_p * sum_of(candidates);
-  const auto worse = [](const Candidate& a, const Candidate& b) { return better(b, a); };
-  std::make_heap(candidates.begin(), candidates.end(), worse);
   double sum = 0;
-  auto end = candidates.end();
-  while (end != candidates.begin() && (end == candidates.end() || sum < wanted)) {
-    std::pop_heap(candidates.begin(), end--, worse);
-    sum += end->weight;
+  size_t kept = 0;
+  for (size_t block = 128; kept < candidates.size() && (kept == 0 || sum < wanted); block *= 4) {
+    const auto first = candidates.begin() + static_cast<ptrdiff_t>(kept);
+    const size_t size = std::min(block, candidates.size() - kept);
+    const auto last = first + static_cast<ptrdiff_t>(size);
+    if (last != candidates.end()) std::nth_element(first, last, candidates.end(), better);
+    std::sort(first, last, better);
+    for (size_t i = 0; i < size && (kept == 0 || sum < wanted); ++i)
+      sum += candidates[kept++].weight;
   }
-  candidates.erase(candidates.begin(), end);
-  std::reverse(candidates.begin(), candidates.end());
+  candidates.resize(kept);
 }
 
 }  // namespace

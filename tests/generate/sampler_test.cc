@@ -65,6 +65,20 @@ TEST(Sampler, TopPKeepsTheSmallestSetThatReachesIt) {
   EXPECT_EQ(shares({.temperature = 1, .top_p = 0, .seed = 1}, logits).size(), 1u);
 }
 
+// A nucleus of thousands of tokens, and one of all.
+TEST(Sampler, TopPOfManyTokens) {
+  std::vector<float> logits(20000, 0);
+  for (double top_p : {0.01, 0.1, 0.5, 0.9999}) {
+    const auto expected = static_cast<int32_t>(std::ceil(top_p * 20000));
+    int32_t largest = 0;
+    for (uint64_t seed = 0; seed < 300; ++seed)
+      largest =
+          std::max(largest, draw({.temperature = 1, .top_p = top_p, .seed = seed}, logits, 1)[0]);
+    EXPECT_LE(largest, expected) << top_p;  // equal tokens rank by their id
+    EXPECT_GT(largest, expected * 9 / 10) << top_p;
+  }
+}
+
 TEST(Sampler, MinPIsRelativeToTheBest) {
   std::vector<float> logits = {std::log(0.6f), std::log(0.3f), std::log(0.1f)};
   EXPECT_EQ(shares({.temperature = 1, .min_p = 0.4, .seed = 1}, logits).size(), 2u);
