@@ -138,7 +138,7 @@ def draw_config(rng, family):
     sizes, dims = draw_sizes(rng, family)
     config |= sizes
     partial = {"phi": [0.5, 0.25, 1.0], "phi3": [1.0, 0.75, 0.5], "stablelm": [0.5, 0.25]}.get(family, [None])
-    share = rng.choice([p for p in partial if p is None or int(dims * p) in (4, 8, 16, 10, 6, 12, 20)])
+    share = rng.choice([p for p in partial if p is None or int(dims * p) % 2 == 0 and int(dims * p) >= 4])
     types = ["default", "longrope"] if family == "phi3" else ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
     rope = draw_rope(rng, types, int(dims * (share or 1)))
     if share is not None:
