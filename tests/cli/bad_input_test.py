@@ -155,12 +155,12 @@ class BadInput(CliTest):
         self.assert_refused(self.folder(), "1.0 MiB", "cache", options=("--memory-limit", "1M"))
         # Logits and log-probabilities of a whole prompt count, too.
         wide = self.copy_of_default("wide")
-        prompt = ",".join(["5"] * 20000)
-        options = ("--memory-limit", "250M", "-n", 0)
+        prompt = ",".join(["5"] * 3000)
+        options = ("--memory-limit", "60M", "-n", 0)
         self.assert_refused(wide, "workspace", prompt=prompt,
                             options=("--prompt-logprobs", 2048, *options))
         self.assert_refused(wide, "workspace", prompt=prompt,
-                            options=("--prefill-chunk", 20000, *options))
+                            options=("--prefill-chunk", 3000, *options))
         self.generate("-m", wide, "--prompt-ids", prompt, "--prompt-logprobs", 1, *options)
         long = self.folder("long", config={"max_position_embeddings": 1 << 31,
                                            "num_hidden_layers": 1000})
