@@ -84,6 +84,9 @@ int run(std::span<const std::string> arguments) {
   return kSuccess;
 }
 
+constexpr const char* kLessMemory =
+    "; a smaller model, context (--max-context) or --prefill-chunk needs less";
+
 int guarded(std::span<const std::string> arguments) {
   try {
     return run(arguments);
@@ -95,9 +98,11 @@ int guarded(std::span<const std::string> arguments) {
     print_message(error.what());
     return kWrongUsage;
   } catch (const Error& error) {
-    print_message(fmt::format("error: {}", error.what()));
+    const std::string_view text = error.what();
+    const bool advise = text.starts_with("out of memory");  // what was refused before says more
+    print_message(fmt::format("error: {}{}", text, advise ? kLessMemory : ""));
   } catch (const std::bad_alloc&) {
-    print_message("error: out of memory");
+    print_message(fmt::format("error: out of memory{}", kLessMemory));
   } catch (const std::exception& error) {
     print_message(fmt::format("error: {}", error.what()));
   }

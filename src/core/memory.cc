@@ -97,10 +97,12 @@ Allocation allocate(DeviceKind kind, size_t bytes) {
   std::lock_guard lock(pool.mutex);
   void* data = take(kind, pool, rounded);
   if (!data) {
-    throw Error(
-        ErrorKind::OutOfMemory,
-        "out of memory on {}: {} bytes wanted, {} in use, the limit is {} (set_memory_limit)",
-        device_name({kind}), bytes, pool.use.active, memory().limit.load());
+    const int64_t limit = memory().limit.load();
+    const bool limited = pool.use.active + static_cast<int64_t>(rounded) > limit;
+    throw Error(ErrorKind::OutOfMemory, "out of memory on {}: {} bytes wanted, {} in use, {}",
+                device_name({kind}), bytes, pool.use.active,
+                limited ? fmt::format("the limit is {} (set_memory_limit)", limit)
+                        : "the system gives no more");
   }
   pool.use.active += static_cast<int64_t>(rounded);
   pool.use.peak = std::max(pool.use.peak, pool.use.active);

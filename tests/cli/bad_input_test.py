@@ -2,9 +2,11 @@
 
 import json
 import os
+import resource
 import struct
+import subprocess
 
-from support import LLAMA_SHAPES, CliTest, llama_header, safetensors, size_of
+from support import LLAMA_SHAPES, MICA, CliTest, llama_header, safetensors, size_of
 
 
 class BadInput(CliTest):
@@ -166,6 +168,19 @@ class BadInput(CliTest):
                                            "num_hidden_layers": 1000})
         self.assert_fails(1, "generate", "-m", long, "--prompt-ids", "1", "-n", 1 << 49,
                           says=["needs about", "cache"])
+
+    def test_memory_that_the_system_refuses(self):
+        if "sanitizers" in self.output("--version"):
+            return  # they reserve terabytes of addresses
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (150 << 20, 150 << 20))
+        done = subprocess.run(
+            [MICA, "generate", "--prompt-ids", "-", "-n", "1", "--format", "json", "-t", "1",
+             "--prefill-chunk", "40000"], input=b"5 " * 40000, capture_output=True, env=self.env,
+            preexec_fn=limit, timeout=120)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"out of memory", done.stderr)
+        self.assertIn(b"--prefill-chunk", done.stderr)
 
     def test_weights_of_other_methods(self):
         folder = self.folder(config={"quantization_config": {"quant_method": "gptq"}})
