@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "base/assets.h"
@@ -184,6 +186,10 @@ std::string terminal_output(bool enabled, Progress::Clock::duration delay) {
       }
     }
     _exit(0);
+  }
+  if (child < 0) {
+    ADD_FAILURE() << "no pseudo-terminal (is /dev/pts mounted?): " << std::strerror(errno);
+    return "";
   }
   std::string output;
   char buffer[4096];
