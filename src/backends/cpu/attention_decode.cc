@@ -233,7 +233,7 @@ void add_values_rest(const T* values, int64_t stride, int64_t count, int64_t col
 template <int kRows, class T>
 int64_t add_some_rows(const T* values, int64_t stride, int64_t count, int64_t size,
                       const float* weights, float* sums, int64_t sums_stride) {
-  constexpr int kRegisters = HWY_TARGET == HWY_AVX3 || HWY_ARCH_ARM ? 16 : 8;
+  constexpr int kRegisters = HWY_MAX_BYTES == 64 || HWY_ARCH_ARM ? 16 : 8;
   constexpr int kWide = kRegisters / kRows < 8 ? kRegisters / kRows : 8;
   int64_t c = 0;
   for (; c + kWide * kLanes <= size; c += kWide * kLanes)

@@ -30,7 +30,7 @@ constexpr int64_t kLanes = hn::MaxLanes(F32());
 constexpr int kPanelVectors = 3;
 constexpr int64_t kPanelLanes = kPanelVectors * kLanes;
 // Rows of a register tile: as many as leave room for the panel's vectors and one broadcast.
-#if HWY_TARGET == HWY_AVX3 || HWY_ARCH_ARM
+#if HWY_MAX_BYTES == 64 || HWY_ARCH_ARM
 constexpr int kTileRows = 8;
 #else
 constexpr int kTileRows = 4;

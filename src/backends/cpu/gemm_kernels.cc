@@ -27,7 +27,7 @@ constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag<T>()));
 // on Arm, 16 elsewhere.
 #undef MICA_GEMM_ROWS
 #undef MICA_GEMM_VECTORS
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if HWY_MAX_BYTES == 64
 #define MICA_GEMM_ROWS 14
 #define MICA_GEMM_VECTORS 2
 #elif HWY_ARCH_ARM_A64
@@ -163,13 +163,13 @@ HWY_INLINE void transpose_blocks(V* v) {
 HWY_INLINE void transpose(VF32* v) {
   const F32 d;
   transpose_blocks(v);
-#if HWY_TARGET == HWY_AVX2
+#if HWY_MAX_BYTES == 32
   for (int i = 0; i < 4; ++i) {
     const auto low = v[i], high = v[4 + i];
     v[i] = hn::ConcatLowerLower(d, high, low);
     v[4 + i] = hn::ConcatUpperUpper(d, high, low);
   }
-#elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#elif HWY_MAX_BYTES == 64
   // The same again with the blocks as elements.
   for (int i = 0; i < 4; ++i) {
     const auto v0 = v[i], v1 = v[4 + i], v2 = v[8 + i], v3 = v[12 + i];
