@@ -198,8 +198,8 @@ void pack_each(const PanelSource& source, int width, int64_t k0, int64_t kc, T* 
   }
 }
 
-// Vectors dense along k: square blocks are transposed in registers. A store may run over the
-// panel's row; the next row, stored later, puts that right.
+// Vectors dense along k: square blocks are transposed in registers. Where one block is wider than
+// the panel, a store runs over the panel's row, and the next row, stored later, puts that right.
 template <class S>
 void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
 #if HWY_TARGET == HWY_SCALAR
@@ -221,7 +221,14 @@ void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
       for (int i = 0; i < L; ++i) v[i] = load(d, from[i] + k);
       transpose(v);
       float* to = panel + k * width + first;
-      for (int i = 0; i < L; ++i) hn::StoreU(hn::IfThenElseZero(present, v[i]), d, to + i * width);
+      for (int i = 0; i < L; ++i) {
+        const auto column = hn::IfThenElseZero(present, v[i]);
+        if (first == 0 || first + L <= width)
+          hn::StoreU(column, d, to + i * width);
+        else
+          hn::BlendedStore(column, hn::FirstN(d, static_cast<size_t>(width - first)), d,
+                           to + i * width);
+      }
     }
   }
   pack_each<S>(source, width, k0 + whole, kc - whole, panel + whole * width);
