@@ -35,6 +35,8 @@ OPERATORS = {
     "__iter__": "(self) -> Iterator[array]",
     "__getitem__": "(self, key: Any, /) -> array",
     "__setitem__": "(self, key: Any, value: Any, /) -> None",
+    "__buffer__": "(self, flags: int, /) -> memoryview",  # from Python 3.12 on
+    "__release_buffer__": "(self, buffer: memoryview, /) -> None",
 }
 
 
