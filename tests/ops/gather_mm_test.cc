@@ -31,7 +31,7 @@ Array choices(int64_t count, int experts) {
 
 void expect_close(const Array& a, const Array& b, double tolerance) {
   ASSERT_EQ(a.shape(), b.shape());
-  EXPECT_TRUE(allclose(astype(a, Dtype::F32), astype(b, Dtype::F32), tolerance, 1e-2).item<bool>());
+  EXPECT_TRUE(allclose(astype(a, Dtype::F32), astype(b, Dtype::F32), tolerance, 1e-5).item<bool>());
 }
 
 TEST(GatherMm, IsTakeAndMatmul) {
