@@ -107,13 +107,8 @@ void expect_product(const Matrix& a, const Matrix& b, Dtype out) {
 // Runs the test once per instruction set that this build and processor have.
 class GemmTest : public ::testing::TestWithParam<int64_t> {
  protected:
-  void SetUp() override { choose(GetParam()); }
-  void TearDown() override { choose(0); }
-  // Dispatch keeps its first choice until it is told to look again.
-  static void choose(int64_t targets) {
-    hwy::SetSupportedTargetsForTest(targets);
-    hwy::GetChosenTarget().DeInit();
-  }
+  void SetUp() override { hwy::SetSupportedTargetsForTest(GetParam()); }
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 };
 
 TEST_P(GemmTest, SizesAroundTheBlocks) {
