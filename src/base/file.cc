@@ -64,7 +64,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) close(descriptor_);
+  if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) unlink(temporary_.c_str());
 }
 
@@ -79,12 +79,35 @@ void AtomicFile::write(std::string_view bytes) {
   }
 }
 
-void AtomicFile::commit(bool durable) {
-  if (durable && fsync(descriptor_) != 0) fail("write");
+void AtomicFile::write_at(uint64_t offset, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count =
+        pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write");
+    bytes.remove_prefix(static_cast<size_t>(count));
+    offset += static_cast<uint64_t>(count);
+  }
+}
+
+void AtomicFile::reserve(uint64_t bytes) {
+  if (ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) fail("write");
+  if (bytes > 0 && fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) != 0 &&
+      (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    fail("write");
+}
+
+void AtomicFile::close() {
+  if (descriptor_ < 0) return;
   const int descriptor = descriptor_;
   descriptor_ = -1;
   // Some file systems report a full disk only here.
-  if (close(descriptor) != 0 && errno != EINTR) fail("write");
+  if (::close(descriptor) != 0 && errno != EINTR) fail("write");
+}
+
+void AtomicFile::commit(bool durable) {
+  if (durable && fsync(descriptor_) != 0) fail("write");
+  close();
   if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("write");
   temporary_.clear();
   if (durable) {

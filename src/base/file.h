@@ -26,6 +26,15 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);
+  // At a place of its own, in any order; what lies between is zeros. Does not move where write()
+  // goes on.
+  void write_at(uint64_t offset, std::string_view bytes);
+  // Takes the room on the disk for so many bytes now, where the file system can: a full disk shows
+  // before the work. The file has that size from here on.
+  void reserve(uint64_t bytes);
+  // Nothing more will be written; the file still waits for commit(). Gives back the
+  // descriptor, so that commit() is not durable.
+  void close();
   // `durable`: also survives a power failure (waits for the disk).
   void commit(bool durable = false);
 

@@ -1,5 +1,6 @@
 #include "io/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -34,19 +35,25 @@ constexpr const char* kSingle = "model.safetensors";
   throw_io("{}: there is neither {} nor {}", printable(folder), kIndex, kSingle);
 }
 
+constexpr std::pair<const char*, Dtype> kTypes[] = {
+    {"BOOL", Dtype::Bool}, {"U8", Dtype::U8},   {"U16", Dtype::U16}, {"U32", Dtype::U32},
+    {"U64", Dtype::U64},   {"I8", Dtype::I8},   {"I16", Dtype::I16}, {"I32", Dtype::I32},
+    {"I64", Dtype::I64},   {"F16", Dtype::F16}, {"F32", Dtype::F32}, {"F64", Dtype::F64},
+    {"BF16", Dtype::BF16},
+};
+
 }  // namespace
 
 Dtype dtype_of_safetensors(const std::string& dtype, const std::string& where) {
-  static constexpr std::pair<const char*, Dtype> kTypes[] = {
-      {"BOOL", Dtype::Bool}, {"U8", Dtype::U8},   {"U16", Dtype::U16}, {"U32", Dtype::U32},
-      {"U64", Dtype::U64},   {"I8", Dtype::I8},   {"I16", Dtype::I16}, {"I32", Dtype::I32},
-      {"I64", Dtype::I64},   {"F16", Dtype::F16}, {"F32", Dtype::F32}, {"F64", Dtype::F64},
-      {"BF16", Dtype::BF16},
-  };
   for (const auto& [name, type] : kTypes) {
     if (dtype == name) return type;
   }
   throw_unsupported("{}: element type {} is not supported", printable(where), printable(dtype));
+}
+
+const char* safetensors_dtype(Dtype dtype) {
+  auto of = [&](const auto& row) { return row.second == dtype; };
+  return std::find_if(std::begin(kTypes), std::end(kTypes), of)->first;
 }
 
 Checkpoint::Checkpoint(const std::string& folder) {

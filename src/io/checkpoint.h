@@ -53,5 +53,7 @@ class Checkpoint {
 // "F32" … of safetensors as a Dtype; Unsupported naming `where` for those that Mica has no arrays
 // of.
 Dtype dtype_of_safetensors(const std::string& dtype, const std::string& where);
+// The inverse: "F32" … of a Dtype.
+const char* safetensors_dtype(Dtype dtype);
 
 }  // namespace mica::io

@@ -8,18 +8,12 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/json_writer.h"
 #include "base/strings.h"
 
 namespace mica::io {
 namespace {
 
 using simdjson::dom::element;
-
-constexpr uint64_t kLengthBytes = 8;
-constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
-constexpr std::string_view kMetadata = "__metadata__";
 
 struct DtypeRow {
   std::string_view name;
@@ -30,15 +24,6 @@ constexpr DtypeRow kDtypes[] = {
     {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
     {"U32", 4},  {"F32", 4}, {"F64", 8}, {"I64", 8},     {"U64", 8},
 };
-
-// Bytes of a tensor; none if they do not fit 63 bits. Dimensions are not negative.
-std::optional<uint64_t> tensor_bytes(const std::vector<int64_t>& shape, size_t element_size) {
-  int64_t bytes = static_cast<int64_t>(element_size);
-  for (const int64_t dimension : shape) {
-    if (__builtin_mul_overflow(bytes, dimension, &bytes)) return std::nullopt;
-  }
-  return static_cast<uint64_t>(bytes);
-}
 
 // Reads the header of one file.
 class Parser {
@@ -58,10 +43,10 @@ class Parser {
     if (root.get(members)) throw_value("{}: the safetensors header is not an object", path_);
     bool has_metadata = false;
     for (const auto [name, value] : members) {
-      if (name != kMetadata) {
+      if (name != kSafetensorsMetadata) {
         index_.tensors.push_back(parse_tensor(name, value));
       } else if (std::exchange(has_metadata, true)) {
-        throw_value("{}: {} occurs twice in the header", path_, kMetadata);
+        throw_value("{}: {} occurs twice in the header", path_, kSafetensorsMetadata);
       } else {
         parse_metadata(value);
       }
@@ -81,23 +66,23 @@ class Parser {
       throw_value("{}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
                   path_);
     }
-    if (file_.size() < kLengthBytes) {
+    if (file_.size() < kSafetensorsLengthBytes) {
       throw_value("{}: {} bytes are too few for a safetensors file; it is empty or truncated",
                   path_, file_.size());
     }
     uint64_t length = 0;
-    for (size_t i = 0; i < kLengthBytes; ++i)
+    for (size_t i = 0; i < kSafetensorsLengthBytes; ++i)
       length |= std::to_integer<uint64_t>(file_[i]) << (8 * i);
-    if (length > kMaxHeader) {
+    if (length > kMaxSafetensorsHeader) {
       throw_value("{}: a header of {} bytes, more than the {} allowed; this is no safetensors file",
-                  path_, length, kMaxHeader);
+                  path_, length, kMaxSafetensorsHeader);
     }
-    if (length > file_.size() - kLengthBytes) {
+    if (length > file_.size() - kSafetensorsLengthBytes) {
       throw_value("{}: truncated: the header takes {} bytes, the file has {}", path_,
-                  kLengthBytes + length, file_.size());
+                  kSafetensorsLengthBytes + length, file_.size());
     }
-    data_begin_ = kLengthBytes + length;
-    const std::string_view header = text().substr(kLengthBytes, length);
+    data_begin_ = kSafetensorsLengthBytes + length;
+    const std::string_view header = text().substr(kSafetensorsLengthBytes, length);
     if (!header.starts_with('{')) {
       throw_value("{}: the safetensors header does not start with '{{'", path_);
     }
@@ -106,14 +91,14 @@ class Parser {
 
   void parse_metadata(element value) {
     simdjson::dom::object members;
-    if (value.get(members)) throw_value("{}: {} is not an object", path_, kMetadata);
+    if (value.get(members)) throw_value("{}: {} is not an object", path_, kSafetensorsMetadata);
     for (const auto [key, member] : members) {
       std::string_view text;
       if (member.get(text)) {
-        throw_value("{}: {} '{}' is not a string", path_, kMetadata, excerpt(key));
+        throw_value("{}: {} '{}' is not a string", path_, kSafetensorsMetadata, excerpt(key));
       }
       if (!index_.metadata.emplace(key, text).second) {
-        throw_value("{}: {} '{}' occurs twice", path_, kMetadata, excerpt(key));
+        throw_value("{}: {} '{}' occurs twice", path_, kSafetensorsMetadata, excerpt(key));
       }
     }
   }
@@ -228,57 +213,6 @@ class Parser {
   SafetensorsIndex index_;
 };
 
-void check_writable(const std::vector<TensorData>& tensors, const std::string& path) {
-  const std::string* previous = nullptr;
-  const auto fail = [&](const TensorData& tensor, const std::string& reason) {
-    throw_value("cannot write {}: tensor '{}' {}", printable(path), excerpt(tensor.name, 200),
-                reason);
-  };
-  std::vector<const TensorData*> by_name;
-  for (const TensorData& tensor : tensors) {
-    by_name.push_back(&tensor);
-    const size_t size = safetensors_dtype_size(tensor.dtype);
-    if (size == 0)
-      fail(tensor, fmt::format("has a dtype that safetensors lacks: {}", tensor.dtype));
-    if (!is_utf8(tensor.name) || tensor.name == kMetadata)
-      fail(tensor, "has a name it may not have");
-    const bool negative =
-        std::any_of(tensor.shape.begin(), tensor.shape.end(), [](int64_t d) { return d < 0; });
-    if (negative || tensor_bytes(tensor.shape, size) != tensor.bytes.size()) {
-      fail(tensor, fmt::format("of shape ({}) and dtype {} comes with {} bytes",
-                               fmt::join(tensor.shape, ", "), tensor.dtype, tensor.bytes.size()));
-    }
-  }
-  std::sort(by_name.begin(), by_name.end(),
-            [](const TensorData* a, const TensorData* b) { return a->name < b->name; });
-  for (const TensorData* tensor : by_name) {
-    if (previous && *previous == tensor->name) fail(*tensor, "occurs twice");
-    previous = &tensor->name;
-  }
-}
-
-std::string make_header(const std::vector<TensorData>& tensors,
-                        const std::map<std::string, std::string>& metadata) {
-  JsonWriter json;
-  json.begin_object();
-  if (!metadata.empty()) {
-    json.key(kMetadata).begin_object();
-    for (const auto& [key, value] : metadata) json.key(key).value(value);
-    json.end_object();
-  }
-  uint64_t offset = 0;
-  for (const TensorData& tensor : tensors) {
-    json.key(tensor.name).begin_object();
-    json.key("dtype").value(tensor.dtype).key("shape").value(tensor.shape);
-    json.key("data_offsets").begin_array().value(offset).value(offset + tensor.bytes.size());
-    json.end_array().end_object();
-    offset += tensor.bytes.size();
-  }
-  std::string header = json.end_object().text();
-  header.resize((header.size() + 7) / 8 * 8, ' ');
-  return header;
-}
-
 }  // namespace
 
 const TensorEntry* SafetensorsIndex::find(std::string_view name) const {
@@ -286,6 +220,14 @@ const TensorEntry* SafetensorsIndex::find(std::string_view name) const {
       tensors.begin(), tensors.end(), name,
       [](const TensorEntry& entry, std::string_view wanted) { return entry.name < wanted; });
   return at != tensors.end() && at->name == name ? &*at : nullptr;
+}
+
+std::optional<uint64_t> tensor_bytes(const std::vector<int64_t>& shape, size_t element_size) {
+  int64_t bytes = static_cast<int64_t>(element_size);
+  for (const int64_t dimension : shape) {
+    if (dimension < 0 || __builtin_mul_overflow(bytes, dimension, &bytes)) return std::nullopt;
+  }
+  return static_cast<uint64_t>(bytes);
 }
 
 size_t safetensors_dtype_size(std::string_view dtype) {
@@ -297,29 +239,6 @@ size_t safetensors_dtype_size(std::string_view dtype) {
 
 SafetensorsIndex parse_safetensors(std::span<const std::byte> file, std::string_view path) {
   return Parser(file, path).parse();
-}
-
-void write_safetensors(const std::string& path, std::vector<TensorData> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  check_writable(tensors, path);
-  std::sort(tensors.begin(), tensors.end(), [](const TensorData& a, const TensorData& b) {
-    const size_t left = safetensors_dtype_size(a.dtype), right = safetensors_dtype_size(b.dtype);
-    return left != right ? left > right : a.name < b.name;
-  });
-  const std::string header = make_header(tensors, metadata);
-  if (header.size() > kMaxHeader) {
-    throw_value("cannot write {}: its header would take {} bytes, more than the {} allowed",
-                printable(path), header.size(), kMaxHeader);
-  }
-  char length[kLengthBytes];
-  for (size_t i = 0; i < kLengthBytes; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
-  AtomicFile file(path);
-  file.write({length, kLengthBytes});
-  file.write(header);
-  for (const TensorData& tensor : tensors) {
-    file.write({reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()});
-  }
-  file.commit();
 }
 
 }  // namespace mica::io

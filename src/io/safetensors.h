@@ -9,12 +9,13 @@
 //   weight->begin));
 //
 // The file is not trusted: what parse_safetensors returns holds for the bytes it was given. Every
-// problem is a Value error with the path and the tensor's name.
+// problem is a Value error with the path and the tensor's name. Writing: io/safetensors_writer.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,21 +43,14 @@ struct SafetensorsIndex {
 // and U64; 0 for any other name.
 size_t safetensors_dtype_size(std::string_view dtype);
 
+// Bytes of a tensor; none if they do not fit 63 bits or a dimension is negative.
+std::optional<uint64_t> tensor_bytes(const std::vector<int64_t>& shape, size_t element_size);
+
+inline constexpr uint64_t kSafetensorsLengthBytes = 8;
+inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;  // the reference implementation's
+inline constexpr std::string_view kSafetensorsMetadata = "__metadata__";
+
 // `file` is the whole file; `path` names it in messages.
 SafetensorsIndex parse_safetensors(std::span<const std::byte> file, std::string_view path);
-
-struct TensorData {
-  std::string name;
-  std::string dtype;
-  std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
-};
-
-// Writes a file that appears when it is complete. Tensors lie by element size, largest first, then
-// by name, from a multiple of 8 bytes on, so that each is aligned. Throws Value for what the format
-// cannot say (an unknown dtype, bytes that do not fit the shape, a name twice), Io if writing
-// fails.
-void write_safetensors(const std::string& path, std::vector<TensorData> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace mica::io

@@ -58,6 +58,22 @@ TEST(FileTest, WritesAtomically) {
   EXPECT_EQ(count_files(folder), 1u);
 }
 
+TEST(FileTest, WritesInAnyOrder) {
+  TemporaryFolder folder;
+  const std::string path = folder.path("file");
+  AtomicFile file(path);
+  file.reserve(12);
+  file.write("head");
+  file.write_at(8, "tail");
+  file.write(" or ");
+  file.close();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  expect_error(ErrorKind::Io, "cannot write " + path, [&] { file.write_at(0, "x"); });
+  file.commit();
+  EXPECT_EQ(read_file(path, 100), "head or tail");
+  EXPECT_EQ(count_files(folder), 1u);
+}
+
 TEST(FileTest, WriteErrorsNameThePath) {
   TemporaryFolder folder;
   expect_error(ErrorKind::Io, "cannot write " + folder.path("none/file") + ": No such file",

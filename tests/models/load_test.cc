@@ -12,7 +12,7 @@
 #include "base/memory_info.h"
 #include "core/counters.h"
 #include "io/checkpoint.h"
-#include "io/safetensors.h"
+#include "io/safetensors_writer.h"
 #include "models/registry.h"
 #include "ops/elementwise.h"
 

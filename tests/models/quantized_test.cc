@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "core/counters.h"
-#include "io/safetensors.h"
+#include "io/safetensors_writer.h"
 #include "models/load.h"
 #include "ops/elementwise.h"
 #include "ops/join.h"
