@@ -29,7 +29,7 @@ class Loader : public nn::Visitor {
   Loader(const io::Checkpoint& checkpoint, const Json& config, const ModelInfo& info,
          std::string folder)
       : checkpoint_(checkpoint), config_(config), info_(info), folder_(std::move(folder)) {
-    read_quantization();
+    read_default();
   }
 
   std::optional<nn::Quantization> quantization(const std::optional<nn::Quantization>&) override {
@@ -44,7 +44,7 @@ class Loader : public nn::Visitor {
           folder_, scales->key);
     }
     auto own = quantization_->find(scales->key.substr(0, scales->key.size() - end.size()));
-    return own && own->is_object() ? read_one(*own, default_) : default_;
+    return own && own->is_object() ? read_quantization(*own, default_) : default_;
   }
 
   void load(Model& model) {
@@ -97,7 +97,7 @@ class Loader : public nn::Visitor {
                   info_.model_type, some_of(surplus));
   }
 
-  void read_quantization() {
+  void read_default() {
     quantization_ = config_.find("quantization");
     if (auto other = config_.find("quantization_config"); other && !quantization_) {
       auto method = other->get<std::string>("quant_method", "");
@@ -108,22 +108,7 @@ class Loader : public nn::Visitor {
             other->where(), printable(method));
       quantization_ = other;  // MLX writes it under both names
     }
-    if (quantization_) default_ = read_one(*quantization_, {});
-  }
-
-  static nn::Quantization read_one(const Json& json, nn::Quantization otherwise) {
-    auto mode = json.get<std::string>("mode", "affine");
-    if (mode != "affine")
-      throw_unsupported("{}: mode '{}' is not supported; supported: affine", json.where(),
-                        printable(mode));
-    nn::Quantization q{json.get<int>("group_size", otherwise.group_size),
-                       json.get<int>("bits", otherwise.bits)};
-    constexpr int groups[] = {16, 32, 64, 128}, bits[] = {2, 3, 4, 5, 6, 8};
-    if (std::find(std::begin(groups), std::end(groups), q.group_size) == std::end(groups))
-      json.fail_at("group_size", "must be 16, 32, 64 or 128, not {}", q.group_size);
-    if (std::find(std::begin(bits), std::end(bits), q.bits) == std::end(bits))
-      json.fail_at("bits", "must be 2, 3, 4, 5, 6 or 8, not {}", q.bits);
-    return q;
+    if (quantization_) default_ = read_quantization(*quantization_, {});
   }
 
   // Where a parameter lies: a tensor of its own, or a row of a stack.
@@ -187,6 +172,21 @@ void check_memory(const MemoryEstimate& need, int64_t limit) {
 }
 
 }  // namespace
+
+nn::Quantization read_quantization(const Json& json, nn::Quantization otherwise) {
+  auto mode = json.get<std::string>("mode", "affine");
+  if (mode != "affine")
+    throw_unsupported("{}: mode '{}' is not supported; supported: affine", json.where(),
+                      printable(mode));
+  nn::Quantization q{json.get<int>("group_size", otherwise.group_size),
+                     json.get<int>("bits", otherwise.bits)};
+  constexpr int groups[] = {16, 32, 64, 128}, bits[] = {2, 3, 4, 5, 6, 8};
+  if (std::find(std::begin(groups), std::end(groups), q.group_size) == std::end(groups))
+    json.fail_at("group_size", "must be 16, 32, 64 or 128, not {}", q.group_size);
+  if (std::find(std::begin(bits), std::end(bits), q.bits) == std::end(bits))
+    json.fail_at("bits", "must be 2, 3, 4, 5, 6 or 8, not {}", q.bits);
+  return q;
+}
 
 // The embedding's type says what the checkpoint was made for.
 Dtype stored_activations(const io::Checkpoint& checkpoint) {

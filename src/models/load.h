@@ -40,6 +40,10 @@ struct LoadedModel {
 // estimate.
 LoadedModel load_model(const std::string& folder, const LoadOptions& options = {});
 
+// "quantization" of config.json, or what it says of one matrix; `otherwise` for keys that are
+// absent. ValueErrors name the key; Unsupported for other modes than affine.
+nn::Quantization read_quantization(const Json& json, nn::Quantization otherwise = {});
+
 // The activations' dtype that a checkpoint was made for.
 Dtype stored_activations(const io::Checkpoint& checkpoint);
 

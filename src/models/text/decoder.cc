@@ -251,7 +251,13 @@ class Decoder : public Model {
     info_.position_elements = 2 * config_.key_heads * config_.head_dims;
     info_.token_elements = 4 * config_.width + 2 * config_.heads * config_.head_dims +
                            3 * config_.mlp_width * std::max<int64_t>(config_.experts_per_token, 1);
+    info_.query_elements = config_.heads * config_.head_dims;
     info_.windows = config_.windows;
+    info_.head = config_.tied_head ? config_.names.embedding : config_.names.head;
+    if (!config_.tied_head) info_.tables.push_back(config_.names.embedding);
+    if (positions_) info_.tables.push_back(config_.names.positions);
+    info_.experts = config_.experts;
+    info_.experts_per_token = config_.experts_per_token;
     info_.prefixes = config_.names.prefixes;
     info_.ignorable = config_.names.ignorable;
     if (config_.tied_head) info_.ignorable.push_back(config_.names.head + ".weight");

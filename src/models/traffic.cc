@@ -1,0 +1,97 @@
+#include "models/traffic.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mica::models {
+
+namespace {
+
+// Sums up what is loaded, by how a pass uses it.
+class Census : public nn::Visitor {
+ public:
+  explicit Census(const ModelInfo& info) : info_(info) {}
+
+  double table_row_bytes = 0;  // one row of each table
+  double expert_bytes = 0, other_bytes = 0;
+  double head_elements = 0, expert_elements = 0, matrix_elements = 0;  // of matrices, unpacked
+  double packed_elements = 0;                                          // of all of them
+
+  std::optional<nn::Quantization> quantization(
+      const std::optional<nn::Quantization>& current) override {
+    matrix_ = path();
+    packed_ = current;
+    return current;
+  }
+
+ protected:
+  void on_parameter(const std::string& key, Array& array, const Shape&) override {
+    if (!array.defined()) return;
+    const std::string_view module = std::string_view(key).substr(0, key.rfind('.'));
+    const auto bytes = static_cast<double>(array.nbytes());
+    if (std::find(info_.tables.begin(), info_.tables.end(), module) != info_.tables.end()) {
+      table_row_bytes += bytes / static_cast<double>(array.shape(0));
+      return;
+    }
+    (stack_row() ? expert_bytes : other_bytes) += bytes;
+    if (array.shape().size() != 2 || !key.ends_with(".weight")) return;
+    auto elements = static_cast<double>(array.size());
+    if (packed_ && module == matrix_) {
+      elements = elements * 32 / packed_->bits;
+      packed_elements += elements;
+    }
+    (module == info_.head ? head_elements
+     : stack_row()        ? expert_elements
+                          : matrix_elements) += elements;
+  }
+
+ private:
+  const ModelInfo& info_;
+  std::string matrix_;
+  std::optional<nn::Quantization> packed_;  // of matrix_
+};
+
+Census census_of(Model& model) {
+  Census census(model.info());
+  census.module("", model);
+  return census;
+}
+
+double share_of_experts(const ModelInfo& info) {
+  return info.experts > 0
+             ? static_cast<double>(info.experts_per_token) / static_cast<double>(info.experts)
+             : 0;
+}
+
+}  // namespace
+
+double decode_bytes(Model& model, int64_t sequences, int64_t context) {
+  const Census census = census_of(model);
+  const auto count = static_cast<double>(sequences);
+  const double picked = 1 - std::pow(1 - share_of_experts(model.info()), count);
+  const double state = count * static_cast<double>(model.info().cache_bytes(context));
+  return census.other_bytes + picked * census.expert_bytes + count * census.table_row_bytes + state;
+}
+
+double prompt_operations(Model& model, int64_t tokens, int64_t passes) {
+  const Census census = census_of(model);
+  const ModelInfo& info = model.info();
+  const auto length = static_cast<double>(tokens);
+  double pairs = 0;  // of queries and the positions that they see, over all layers
+  for (int64_t window : info.windows) {
+    const auto seen = window > 0 ? static_cast<double>(std::min(window, tokens)) : length;
+    pairs += seen * (seen + 1) / 2 + (length - seen) * seen;
+  }
+  const double products =
+      (census.matrix_elements + share_of_experts(info) * census.expert_elements) * length +
+      census.head_elements * static_cast<double>(passes);
+  return 2 * products + 4 * pairs * static_cast<double>(info.query_elements);
+}
+
+bool is_quantized(Model& model) {
+  const Census census = census_of(model);
+  return census.packed_elements >
+         (census.head_elements + census.expert_elements + census.matrix_elements) / 2;
+}
+
+}  // namespace mica::models
