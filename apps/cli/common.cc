@@ -74,6 +74,13 @@ void print_message(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
+std::string count_text(int64_t count) {
+  const auto number = static_cast<double>(count);
+  if (count >= 1'000'000'000) return fmt::format("{:.2f} billion", number / 1e9);
+  if (count >= 1'000'000) return fmt::format("{:.2f} million", number / 1e6);
+  return fmt::format("{}", count);
+}
+
 // --- Input ---------------------------------------------------------------------------------------
 
 namespace {

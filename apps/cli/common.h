@@ -46,6 +46,9 @@ void write_untrusted(std::string_view text);
 // "mica: <text>" on standard error, with control characters escaped.
 void print_message(std::string_view text);
 
+// 7241732096 as "7.24 billion".
+std::string count_text(int64_t count);
+
 // --- Input ---------------------------------------------------------------------------------------
 
 // From now on Ctrl-C sets a mark, and reading standard input throws Interrupted. A second Ctrl-C

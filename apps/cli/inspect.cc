@@ -26,14 +26,6 @@ std::string type_name(const std::string& stored) {
 
 std::string size(int64_t bytes) { return human_size(static_cast<uint64_t>(bytes)); }
 
-// 7241732096 as "7.24 billion".
-std::string count_text(int64_t count) {
-  const auto number = static_cast<double>(count);
-  if (count >= 1'000'000'000) return fmt::format("{:.2f} billion", number / 1e9);
-  if (count >= 1'000'000) return fmt::format("{:.2f} million", number / 1e6);
-  return fmt::format("{}", count);
-}
-
 struct TypeTotal {
   int64_t tensors = 0, elements = 0, bytes = 0;
 };

@@ -4,7 +4,7 @@ import json
 
 from support import CliTest
 
-COMMANDS = ["generate", "tokenize", "detokenize", "inspect", "devices"]
+COMMANDS = ["generate", "bench", "tokenize", "detokenize", "inspect", "devices"]
 
 
 class Usage(CliTest):
