@@ -22,6 +22,7 @@
 #include "generate/sampler.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "io/safetensors_writer.h"
 #include "models/load.h"
 #include "models/model.h"
 #include "models/registry.h"
@@ -56,3 +57,5 @@
 #include "transforms/compile.h"
 #include "transforms/custom.h"
 #include "transforms/vmap.h"
+#include "tune/convert.h"
+#include "tune/recipe.h"

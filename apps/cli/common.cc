@@ -51,6 +51,14 @@ std::string model_folder(const CommonOptions& options) {
   return folder;
 }
 
+int64_t read_size(const std::string& option, const std::string& text) {
+  try {
+    return static_cast<int64_t>(std::min<uint64_t>(parse_size(text), INT64_MAX));
+  } catch (const Error& error) {
+    throw_usage("{}: {}", option, error.what());
+  }
+}
+
 // --- Output --------------------------------------------------------------------------------------
 
 void write_output(std::string_view text) {

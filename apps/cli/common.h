@@ -34,6 +34,9 @@ struct CommonOptions {
 // on standard error says unless quiet.
 std::string model_folder(const CommonOptions& options);
 
+// A size that an option gives, "500MB" or "8G"; a UsageError for text that is none.
+int64_t read_size(const std::string& option, const std::string& text);
+
 // --- Output --------------------------------------------------------------------------------------
 
 // Thrown when nobody reads standard output any more: the program ends without a word.

@@ -130,15 +130,6 @@ void Generate::declare_output(Options& options) {
                kMost);
 }
 
-// A usage error for text that is no size, too.
-int64_t read_size(const std::string& name, const std::string& text) {
-  try {
-    return static_cast<int64_t>(std::min<uint64_t>(parse_size(text), INT64_MAX));
-  } catch (const Error& error) {
-    throw_usage("{}: {}", name, error.what());
-  }
-}
-
 std::vector<std::pair<int32_t, double>> read_biases(const std::vector<std::string>& given) {
   std::vector<std::pair<int32_t, double>> biases;
   for (const std::string& text : given) {

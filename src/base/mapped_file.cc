@@ -141,6 +141,13 @@ MappedFile::~MappedFile() {
 
 bool MappedFile::damaged() const { return guard_ != nullptr && guard_->damaged.load(); }
 
+void MappedFile::forget(const std::byte* begin, size_t size) const {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const auto first = (static_cast<size_t>(begin - data_) + page - 1) / page * page;
+  const auto last = static_cast<size_t>(begin - data_ + size) / page * page;
+  if (first < last) madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
 void MappedFile::check_unchanged() const {
   if (damaged())
     throw_io("{} was cut short or could not be read while it was in use", printable(path_));

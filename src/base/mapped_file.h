@@ -37,6 +37,9 @@ class MappedFile {
   // opened. Replacing the file by renaming another over it is no change: the old contents stay
   // mapped.
   void check_unchanged() const;
+  // These bytes, which lie in the mapping, will not be read again soon: their pages stay in the
+  // page cache, but are no longer part of this process.
+  void forget(const std::byte* begin, size_t size) const;
 
   struct Guard;  // what the signal handler knows of a mapping
 

@@ -90,6 +90,7 @@ class Parser {
   }
 
   void parse_metadata(element value) {
+    if (value.is_null()) return;  // MLX writes this for none
     simdjson::dom::object members;
     if (value.get(members)) throw_value("{}: {} is not an object", path_, kSafetensorsMetadata);
     for (const auto [key, member] : members) {

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -111,6 +113,28 @@ TEST(MappedFileTest, ReplacingTheFileIsNoChange) {
 }
 
 // A SIGBUS that is not ours goes to the action that was set before the first mapping.
+// Kilobytes of mapped files that are part of this process.
+int64_t resident_file_kb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssFile:")) return std::stoll(line.substr(8));
+  }
+  return 0;
+}
+
+TEST(MappedFileTest, ForgottenBytesAreStillThere) {
+  TemporaryFolder folder;
+  const size_t size = 16 << 20;
+  const auto file = MappedFile::open(folder.write("file", std::string(size, '\1')));
+  EXPECT_EQ(sum(file->bytes()), static_cast<int>(size));
+  const int64_t before = resident_file_kb();
+  file->forget(file->bytes().data() + 1, size - 2);
+  EXPECT_LT(resident_file_kb(), before - (12 << 10));
+  file->forget(file->bytes().data() + 5, 7);
+  EXPECT_EQ(sum(file->bytes()), static_cast<int>(size));
+  EXPECT_FALSE(file->damaged());
+}
+
 TEST(MappedFileTest, OtherBusErrorsKeepTheirAction) {
   TemporaryFolder folder;
   const std::string path = folder.write("file", std::string(8192, '\1'));

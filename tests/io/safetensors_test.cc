@@ -58,6 +58,13 @@ TEST(SafetensorsTest, ReadsAHeader) {
   EXPECT_EQ(index.tensors[0].name, "a.scalar");
 }
 
+TEST(SafetensorsTest, MetadataMayBeNull) {
+  const SafetensorsIndex index =
+      parse(file_of(R"({"__metadata__":null,"w":)" + tensor("F32", "1", "0,4") + "}", 4));
+  EXPECT_TRUE(index.metadata.empty());
+  EXPECT_NE(index.find("w"), nullptr);
+}
+
 TEST(SafetensorsTest, FlagsMisalignedTensors) {
   const std::string header = R"({"w":)" + tensor("F32", "1", "0,4") + "}";
   for (size_t padding = 0; padding < 4; ++padding) {

@@ -24,21 +24,23 @@ std::unique_ptr<Model> make_gpt2(const Json& json) {
   c.qkv_bias = c.o_bias = c.mlp_bias = true;
   c.tied_head = json.get<bool>("tie_word_embeddings", true);
   if (!json.get<bool>("scale_attn_weights", true)) c.attention_scale = 1;
-  // MLX's quantized files store [outputs, inputs] as all others do.
-  c.transposed_linears = !json.has("quantization") && !json.has("quantization_config");
+  // MLX's quantized files store [outputs, inputs] as all others do, under keys of their own.
+  const bool mlx = json.has("quantization") || json.has("quantization_config");
+  c.transposed_linears = !mlx;
   c.scale_by_layer = json.get<bool>("scale_attn_by_inverse_layer_idx", false);
   WeightNames& names = c.names;
-  names.embedding = "transformer.wte";
-  names.positions = "transformer.wpe";
-  names.layers = "transformer.h";
-  names.final_norm = "transformer.ln_f";
+  const std::string root = mlx ? "model." : "transformer.";
+  names.embedding = root + "wte";
+  names.positions = root + "wpe";
+  names.layers = root + "h";
+  names.final_norm = root + "ln_f";
   names.attention_norm = "ln_1";
   names.mlp_norm = "ln_2";
   names.qkv = "attn.c_attn";
   names.o = "attn.c_proj";
   names.up = "mlp.c_fc";
   names.down = "mlp.c_proj";
-  names.prefixes = {"transformer.", "", "model."};
+  names.prefixes = {root, "transformer.", "", "model."};
   names.ignorable = {"attn.bias", "attn.masked_bias"};  // causal masks
   return make_decoder(std::move(c));
 }

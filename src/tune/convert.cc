@@ -1,0 +1,436 @@
+#include "tune/convert.h"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/atomic_folder.h"
+#include "base/file.h"
+#include "base/mapped_file.h"
+#include "base/progress.h"
+#include "base/strings.h"
+#include "core/buffer.h"
+#include "core/node.h"
+#include "io/checkpoint.h"
+#include "models/load.h"
+#include "models/registry.h"
+#include "ops/elementwise.h"
+#include "ops/quantized.h"
+#include "ops/shape.h"
+
+namespace mica::tune {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kPieceElements = 2 << 20;
+
+// A parameter of a model: an array, or the matrix of a layer with what belongs to it when packed.
+struct Parameter {
+  std::string key;                    // with ".weight" and the like
+  std::optional<nn::StackRow> stack;  // where it could lie instead; its name is that of the module
+  bool matrix = false;                // of a layer that may be quantized
+  Shape shape;                        // unpacked
+  Array weight, scales, biases;       // of a model that was loaded
+  std::optional<nn::Quantization> stored;
+};
+
+// The parameters of a model, in its order.
+class Walk : public nn::Visitor {
+ public:
+  static std::vector<Parameter> of(models::Model& model) {
+    Walk walk;
+    walk.module("", model);
+    return std::move(walk.parameters_);
+  }
+
+  std::optional<nn::Quantization> quantization(
+      const std::optional<nn::Quantization>& current) override {
+    matrix_ = path();
+    packed_ = current;
+    return current;
+  }
+
+ protected:
+  void on_parameter(const std::string& key, Array& array, const Shape& shape) override {
+    const bool of_matrix = matrix_ && path() == *matrix_;
+    if (of_matrix && packed_ && key == *matrix_ + ".scales") {
+      parameters_.back().scales = array;
+    } else if (of_matrix && packed_ && key == *matrix_ + ".biases") {
+      parameters_.back().biases = array;
+    } else {
+      Parameter one{.key = key, .stack = stack_row(), .shape = shape, .weight = array};
+      one.matrix = of_matrix && key == *matrix_ + ".weight";
+      if (one.matrix && packed_) {
+        one.stored = packed_;
+        one.shape.back() = shape.back() * 32 / packed_->bits;
+      }
+      parameters_.push_back(std::move(one));
+    }
+  }
+
+ private:
+  std::optional<std::string> matrix_;
+  std::optional<nn::Quantization> packed_;
+  std::vector<Parameter> parameters_;
+};
+
+// One parameter's way from the source to the result.
+struct Step {
+  Parameter from;
+  bool transposed = false;  // GPT-2's dense and quantized matrices lie differently
+  std::string name;         // of the tensor; of the module if quantized
+  std::optional<nn::StackRow> row;
+  std::optional<nn::Quantization> q;
+  Shape shape;  // unpacked, of this parameter alone
+  Dtype dtype;  // of the tensor; of scales and biases if quantized
+
+  bool first() const { return !row || row->index == 0; }
+};
+
+std::string without_weight(const std::string& key) {
+  return key.substr(0, key.size() - std::string_view(".weight").size());
+}
+
+// Files beside the weights that belong to a model; never weights of other formats.
+bool is_copied(const std::string& name) {
+  constexpr std::string_view ends[] = {".json",     ".jinja", ".txt", ".model",
+                                       ".tiktoken", ".md",    ".py",  ".vocab"};
+  constexpr std::string_view starts[] = {"LICENSE", "NOTICE", "USE_POLICY"};
+  if (name.starts_with('.') || name == "config.json" || name.ends_with(".index.json")) return false;
+  auto ends_so = [&](std::string_view end) { return name.ends_with(end); };
+  auto starts_so = [&](std::string_view start) { return name.starts_with(start); };
+  return std::any_of(std::begin(ends), std::end(ends), ends_so) ||
+         std::any_of(std::begin(starts), std::end(starts), starts_so);
+}
+
+std::vector<std::string> files_to_copy(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(folder, error)) {
+    std::string name = item.path().filename().string();
+    if (is_copied(name) && item.is_regular_file(error)) names.push_back(std::move(name));
+  }
+  if (error) throw_cannot("read", folder, error.value());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Json to_json(const nn::Quantization& q) {
+  return Json::object().set("group_size", q.group_size).set("bits", q.bits).set("mode", "affine");
+}
+
+// The mapped file that holds an evaluated array; null if its memory is its own.
+const MappedFile* file_of(const Array& array) { return array.slot()->data->buffer->mapped_file(); }
+
+// After the last use of rows of a tensor: a source that changed meanwhile is an error.
+void let_go(const Array& rows) {
+  const MappedFile* file = file_of(rows.eval());
+  if (!file) return;
+  file->check_unchanged();
+  file->forget(rows.host_bytes().get(), static_cast<size_t>(rows.nbytes()));
+}
+
+}  // namespace
+
+class Conversion::Impl {
+ public:
+  explicit Impl(ConvertOptions options) : options_(std::move(options)) {
+    if (!options_.target.empty()) check_target();
+    // Weights stay mapped, and nothing is computed with the model: its size is no reason to refuse.
+    loaded_ = models::load_model(options_.source, {.memory_limit = INT64_MAX});
+    const models::ModelInfo& info = loaded_.model->info();
+    plan_.model_type = info.model_type;
+    plan_.source_bytes = loaded_.weight_bytes;
+    check_source();
+    plan_config();
+    plan_steps(info.layers);
+    finish_config();
+    declare_tensors();
+    plan_.copied = files_to_copy(options_.source);
+  }
+
+  const ConversionPlan& plan() const { return plan_; }
+
+  void run() {
+    AtomicFolder folder(options_.target, options_.replace);
+    check_room(folder.path());
+    io::SafetensorsWriter writer(folder.path(), specs_, safetensors_options());
+    write_tensors(writer);
+    writer.commit();
+    write_file(folder.path() + "/config.json", config_.dump(4) + '\n');
+    for (const std::string& name : plan_.copied) {
+      std::error_code error;
+      fs::copy_file(options_.source + '/' + name, folder.path() + '/' + name, error);
+      if (error) throw_cannot("copy", options_.source + '/' + name, error.value());
+    }
+    folder.commit();
+  }
+
+ private:
+  void check_target() const {
+    std::error_code error;
+    auto whole = [&](const std::string& path) {
+      return fs::weakly_canonical(fs::absolute(path, error), error);
+    };
+    const fs::path source = whole(options_.source), target = whole(options_.target);
+    const auto shared = std::mismatch(target.begin(), target.end(), source.begin(), source.end());
+    if (shared.first == target.end())
+      throw_io("{} is the source or holds it; the result needs a folder of its own",
+               printable(options_.target));
+    check_replaceable(options_.target, options_.replace);
+    const bool holds = fs::is_directory(target, error) && !fs::is_empty(target, error);
+    if (holds && !fs::exists(target / "config.json", error))
+      throw_io("{} holds something that is no model; it is not replaced",
+               printable(options_.target));
+  }
+
+  bool quantized_result() const {
+    return options_.recipe || (quantized_source_ && !options_.dequantize);
+  }
+
+  void check_source() {
+    auto stored = loaded_.config.find("quantization");
+    if (!stored) stored = loaded_.config.find("quantization_config");
+    quantized_source_ = stored.has_value();
+    if (options_.recipe && quantized_source_)
+      throw_value("{} is quantized already; dequantize it first, or take the original",
+                  printable(options_.source));
+    if (options_.dequantize && !quantized_source_)
+      throw_value("{} is not quantized: there is nothing to dequantize",
+                  printable(options_.source));
+    if (stored) standard_ = {stored->get<int>("group_size", 64), stored->get<int>("bits", 4)};
+    if (options_.recipe) standard_ = options_.recipe->standard;
+    if (!is_quantization(standard_))
+      throw_value(
+          "{} bits in groups of {} are not supported; supported: 2, 3, 4, 5, 6 or 8 bits in groups "
+          "of 16, 32, 64 or 128",
+          standard_.bits, standard_.group_size);
+  }
+
+  // The result's config.json, sorted by key as MLX-LM has it, without the layers' own entries yet.
+  void plan_config() {
+    std::map<std::string, Json> members;
+    for (const auto& [key, value] : loaded_.config.members())
+      members.emplace(std::string(key), value);
+    members.erase("_name_or_path");
+    if (options_.dequantize) {
+      members.erase("quantization");
+      members.erase("quantization_config");
+    }
+    if (quantized_result()) {
+      for (const char* key : {"quantization", "quantization_config"})
+        members[key] = to_json(standard_);
+    }
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      if (options_.dtype && members.count(key)) members[key] = Json(dtype_name(*options_.dtype));
+    }
+    config_ = Json::object();
+    for (const auto& [key, value] : members) config_.set(key, value);
+  }
+
+  // What the model of the result asks for, parameter by parameter, from what the source has.
+  void plan_steps(int64_t layers) {
+    std::vector<Parameter> from = Walk::of(*loaded_.model);
+    auto model = models::make_model(Json::parse(config_.dump(), options_.target + "/config.json"));
+    const std::vector<Parameter> to = Walk::of(*model);
+    MICA_ASSERT(from.size() == to.size());
+    std::vector<std::string> modules;
+    for (size_t i = 0; i < to.size(); ++i) {
+      Step step{.from = std::move(from[i]), .shape = to[i].shape};
+      step.transposed = step.from.matrix != to[i].matrix;
+      // MLX has the experts of a layer in one stack; Hugging Face one by one.
+      if (quantized_result()) step.row = to[i].stack;
+      std::string end = step.row ? to[i].key.substr(to[i].key.rfind('.')) : "";
+      step.name = step.row ? step.row->name + end : to[i].key;
+      if (to[i].matrix) modules.push_back(without_weight(step.name));
+      choose_dtype(step);
+      steps_.push_back(std::move(step));
+      matrix_.push_back(to[i].matrix);
+    }
+    if (options_.recipe) choose_bits(LayerChoice(*options_.recipe, modules, layers));
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      Step& step = steps_[i];
+      if (!options_.recipe && !options_.dequantize) step.q = step.from.stored;
+      if (step.q) step.name = without_weight(step.name);
+      const bool each = options_.recipe && !options_.recipe->mixed.empty();
+      if (step.q && step.first() && (each || !(*step.q == standard_)))
+        layer_entries_.set(step.name, to_json(*step.q));
+      if (matrix_[i]) count(step);
+      plan_.parameters += elements(step.shape);
+    }
+  }
+
+  void choose_dtype(Step& step) const {
+    const Array& array = step.from.stored ? step.from.scales : step.from.weight;
+    step.dtype =
+        is_floating(array.dtype()) ? options_.dtype.value_or(array.dtype()) : array.dtype();
+  }
+
+  void choose_bits(const LayerChoice& choice) {
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      Step& step = steps_[i];
+      if (!matrix_[i]) continue;
+      const std::string module = without_weight(step.name);
+      step.q = choice.of(module, step.shape.back());
+      if (step.q || !step.first()) continue;
+      auto ruled = [&](const LayerRule& rule) { return matches(rule, module); };
+      const auto& rules = options_.recipe->layers;
+      if (std::none_of(rules.begin(), rules.end(), ruled)) plan_.left_dense.push_back(module);
+    }
+  }
+
+  void finish_config() {
+    if (!layer_entries_.is_object()) return;
+    for (const char* key : {"quantization", "quantization_config"}) {
+      Json entry = config_.at(key);
+      for (const auto& [module, q] : layer_entries_.members()) entry.set(module, q);
+      config_.set(key, entry);
+    }
+  }
+
+  void count(const Step& step) {
+    auto same = [&](const StorageUse& use) { return use.quantization == step.q; };
+    auto use = std::find_if(plan_.matrices.begin(), plan_.matrices.end(), same);
+    if (use == plan_.matrices.end()) {
+      plan_.matrices.push_back({.quantization = step.q});
+      use = plan_.matrices.end() - 1;
+    }
+    ++use->matrices;
+    use->elements += elements(step.shape);
+  }
+
+  void declare_tensors() {
+    auto declare = [&](const Step& step, const std::string& name, Dtype dtype, int64_t columns) {
+      std::vector<int64_t> shape(step.shape.begin(), step.shape.end());
+      if (!shape.empty()) shape.back() = columns;
+      if (step.row) shape.insert(shape.begin(), step.row->count);
+      specs_.push_back({name, io::safetensors_dtype(dtype), shape});
+      plan_.bytes += static_cast<int64_t>(*io::tensor_bytes(shape, size_t(size_of(dtype))));
+    };
+    for (const Step& step : steps_) {
+      if (!step.first()) continue;
+      const int64_t columns = step.shape.empty() ? 1 : step.shape.back();
+      if (!step.q) {
+        declare(step, step.name, step.dtype, columns);
+        continue;
+      }
+      declare(step, step.name + ".weight", Dtype::U32, columns * step.q->bits / 32);
+      declare(step, step.name + ".scales", step.dtype, columns / step.q->group_size);
+      declare(step, step.name + ".biases", step.dtype, columns / step.q->group_size);
+    }
+    plan_.files = io::plan_safetensors(specs_, safetensors_options());
+  }
+
+  io::SafetensorsOptions safetensors_options() const {
+    return {.shard_bytes = options_.shard_bytes, .parameters = plan_.parameters};
+  }
+
+  void check_room(const std::string& folder) const {
+    uint64_t need = 0;
+    for (const auto& file : plan_.files) need += file.bytes;
+    struct statvfs disk{};
+    if (statvfs(folder.c_str(), &disk) != 0) return;
+    const uint64_t room = uint64_t{disk.f_bavail} * disk.f_frsize;
+    if (need > room)
+      throw_io("{}: the result takes {}, the disk has room for {}", printable(options_.target),
+               human_size(need), human_size(room));
+  }
+
+  // Rows of a step: what they become, and the part of the source's bytes that they are.
+  struct Piece {
+    const Step* step;
+    int64_t begin, end;
+    Arrays parts = {};
+  };
+
+  std::vector<Piece> pieces() const {
+    std::vector<Piece> all;
+    for (const Step& step : steps_) {
+      const int64_t rows = step.shape.empty() ? 1 : step.shape[0];
+      const int64_t row = elements(step.shape) / std::max<int64_t>(rows, 1);
+      int64_t most = std::max<int64_t>(kPieceElements / std::max<int64_t>(row, 1), 1);
+      if (step.transposed) most = rows;  // its rows lie across all of the source
+      for (int64_t begin = 0; begin < rows; begin += most)
+        all.push_back({&step, begin, std::min(begin + most, rows)});
+    }
+    return all;
+  }
+
+  // The next piece is computed while one is written.
+  void write_tensors(io::SafetensorsWriter& writer) {
+    std::vector<Piece> all = pieces();
+    Progress progress("converting", static_cast<uint64_t>(plan_.source_bytes),
+                      Progress::Unit::Bytes);
+    auto start = [&](size_t i) {
+      if (i >= all.size()) return;
+      all[i].parts = converted(*all[i].step, all[i].begin, all[i].end);
+      async_eval(all[i].parts);
+    };
+    start(0);
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (options_.between) options_.between();
+      start(i + 1);
+      const Step& step = *all[i].step;
+      constexpr const char* ends[] = {".weight", ".scales", ".biases"};
+      const Arrays parts = std::move(all[i].parts);
+      eval(parts);
+      for (size_t part = 0; part < parts.size(); ++part)
+        writer.write(step.q ? step.name + ends[part] : step.name,
+                     {parts[part].host_bytes().get(), static_cast<size_t>(parts[part].nbytes())});
+      progress.advance(finish(all[i]));
+    }
+  }
+
+  // Lets go of the source's rows; gives their bytes.
+  uint64_t finish(const Piece& piece) const {
+    uint64_t bytes = 0;
+    const Parameter& from = piece.step->from;
+    for (const Array* array : {&from.weight, &from.scales, &from.biases}) {
+      if (!array->defined()) continue;
+      const Array rows = source_rows(*piece.step, *array, piece.begin, piece.end);
+      bytes += static_cast<uint64_t>(rows.nbytes());
+      let_go(rows);
+    }
+    return bytes;
+  }
+
+  static Array source_rows(const Step& step, const Array& array, int64_t begin, int64_t end) {
+    return step.transposed || array.rank() == 0 ? array : slice_axis(array, 0, begin, end);
+  }
+
+  // The result's rows: packed, scales and biases, or a dense array.
+  Arrays converted(const Step& step, int64_t begin, int64_t end) const {
+    const Parameter& from = step.from;
+    auto rows = [&](const Array& array) { return source_rows(step, array, begin, end); };
+    if (from.stored && step.q)
+      return {rows(from.weight), astype(rows(from.scales), step.dtype),
+              astype(rows(from.biases), step.dtype)};
+    Array dense = from.stored ? dequantize(rows(from.weight), rows(from.scales), rows(from.biases),
+                                           from.stored->group_size, from.stored->bits)
+                              : rows(from.weight);
+    if (step.transposed) dense = transpose(dense);
+    dense = astype(dense, step.dtype);
+    return step.q ? quantize(dense, step.q->group_size, step.q->bits) : Arrays{dense};
+  }
+
+  ConvertOptions options_;
+  models::LoadedModel loaded_;
+  ConversionPlan plan_;
+  bool quantized_source_ = false;
+  nn::Quantization standard_;  // of the result, if it is quantized
+  Json config_, layer_entries_;
+  std::vector<Step> steps_;
+  std::vector<bool> matrix_;  // of each step, in the result
+  std::vector<io::TensorSpec> specs_;
+};
+
+Conversion::Conversion(ConvertOptions options)
+    : impl_(std::make_unique<Impl>(std::move(options))) {}
+Conversion::~Conversion() = default;
+const ConversionPlan& Conversion::plan() const { return impl_->plan(); }
+void Conversion::run() { impl_->run(); }
+
+}  // namespace mica::tune
