@@ -119,7 +119,9 @@ void Bench::declare(Options& options) {
       .integer("--layers", "N", layers_, "with --shape: only so many layers", 1, kMostTokens)
       .integer("--seed", "N", seed_, "of random weights and tokens (default: 0)", 0,
                std::numeric_limits<int64_t>::max())
-      .text("--keep", "DIR", keep_, "with --shape: write the model here, and leave it there")
+      .text("--keep", "DIR", keep_,
+            "with --shape: write the model here, and leave it there; with -p 0 -n 0 no more than "
+            "that")
       .choice("--dtype", kActivationTypes, dtype_,
               "type of activations (default: the checkpoint's); with --shape also of the weights "
               "(default: bfloat16)");
@@ -143,7 +145,7 @@ void Bench::check_usage() {
   if (prompts_) prompt_list_ = read_list("--prompt-tokens", *prompts_, 0, kMostTokens);
   if (batches_) batch_list_ = read_list("--batch", *batches_, 1, kMostBatch);
   if (depths_) depth_list_ = read_list("--depth", *depths_, 0, kMostTokens);
-  if (cases().empty()) throw_usage("-p 0 and -n 0 leave nothing to measure");
+  if (cases().empty() && !keep_) throw_usage("-p 0 and -n 0 leave nothing to measure");
 }
 
 std::vector<BenchCase> Bench::cases() const {
@@ -211,7 +213,9 @@ int Bench::run() {
   {
     // Mapped files outlive their names: no way to end leaves the folder behind.
     std::optional<TemporaryFolder> temporary;
-    load(prepare(temporary), all);
+    const std::string folder = prepare(temporary);
+    if (all.empty()) return kSuccess;
+    load(folder, all);
   }
   check_lengths(all);
   BenchRunner runner(model_.model,

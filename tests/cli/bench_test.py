@@ -80,6 +80,13 @@ class Bench(CliTest):
         self.assert_fails(1, "bench", "--shape", "tiny-llama", "--keep", folder, *QUICK,
                           says=str(folder))
 
+    def test_a_model_may_only_be_written(self):
+        folder = self.scratch / "only"
+        text = self.output("bench", "--shape", "tiny-moe", "--keep", folder, "-p", 0, "-n", 0)
+        self.assertEqual(text, "")
+        told = json.loads(self.output("inspect", folder, "--format", "json"))
+        self.assertEqual(told["dtypes"]["bfloat16"]["elements"], told["parameters"])
+
     def test_wrong_usage(self):
         for line, says in {
             "--shape lama-1b": "llama-1b",
