@@ -287,8 +287,8 @@ std::string Bench::storage() const {
   const auto quantization = model_.config.find("quantization");
   const std::string activations = dtype_name(model_.model->info().activations);
   if (!quantization) return activations;
-  const auto [group, bits] = models::read_quantization(*quantization);
-  return fmt::format("{} bits in groups of {}, {}", bits, group, activations);
+  const nn::Quantization stored = models::read_quantization(*quantization);
+  return fmt::format("{} bits in groups of {}, {}", stored.bits, stored.group_size, activations);
 }
 
 std::string Bench::model_line() const {
