@@ -4,6 +4,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 PROMPT ?= ROMEO:
 ARGS ?=
+CASE ?=
 export PROMPT JOBS
 
 CONFIGURED = [ -f build/$(1)/build.ninja ] || cmake --preset $(1) $(2) --log-level=NOTICE
@@ -14,7 +15,7 @@ BUILD = cmake --build build/$(1) -j $(JOBS)
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 18
-	@echo "variables: PROMPT='text' ARGS='options of mica generate' JOBS=n PREFIX=dir DESTDIR=dir YES=1"
+	@echo "variables: PROMPT='text' ARGS='options of mica generate' CASE=pattern JOBS=n PREFIX=dir DESTDIR=dir YES=1"
 
 build/release/bin/mica: FORCE
 	@echo "==> installing what is missing (tools/packages.txt), building build/release/bin/mica"
@@ -52,11 +53,12 @@ slow:  ## the slow ring: 200 random models against transformers (REFERENCE=pytho
 	@tools/bootstrap test fuzz
 	@tools/slow
 
-bench:  ## build and run the micro-benchmarks
+bench:  ## measure Mica beside its peers (CASE=pattern), into bench/results/<machine>.{json,md}
 	@tools/bootstrap bench
-	@cmake --preset release -DMICA_BENCH=ON >/dev/null
-	@$(call BUILD,release) --target benchmarks
-	@for b in build/release/bin/bench_*; do echo "==> $$b"; $$b || exit 1; done
+	@bench/setup
+	@cmake --preset release -DMICA_BENCH=ON -DMICA_PYTHON=ON "-DPython_EXECUTABLE=$$(tools/python_env)" --log-level=NOTICE
+	@$(call BUILD,release) --target benchmarks mica_python_package mica_cli
+	@bench/run $(CASE)
 
 install:  ## install the command, library, headers and assets under PREFIX (DESTDIR honoured)
 	@tools/bootstrap
