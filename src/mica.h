@@ -58,4 +58,5 @@
 #include "transforms/custom.h"
 #include "transforms/vmap.h"
 #include "tune/convert.h"
+#include "tune/perplexity.h"
 #include "tune/recipe.h"

@@ -49,7 +49,9 @@ class Walk : public nn::Visitor {
   std::optional<nn::Quantization> quantization(
       const std::optional<nn::Quantization>& current) override {
     matrix_ = path();
-    packed_ = current;
+    packed_.reset();
+    // Of the format alone: how products are computed is not stored.
+    if (current) packed_ = nn::Quantization{current->group_size, current->bits};
     return current;
   }
 

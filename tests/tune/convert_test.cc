@@ -204,7 +204,7 @@ TEST(ConvertTest, CastsOnlyAndKeepsTheLayout) {
 
 TEST(ConvertTest, DequantizesAndCastsQuantized) {
   ModelFolder model(config_of("mixtral"));
-  ConvertOptions options = quantizing(model, 32, 5);
+  ConvertOptions options = quantizing(model, 32, 4);
   options.recipe->layers.push_back(parse_layer_rule("lm_head=8:64"));
   Conversion(options).run();
   std::string dense = model.folder.path("dense"), cast = model.folder.path("cast");
@@ -213,7 +213,7 @@ TEST(ConvertTest, DequantizesAndCastsQuantized) {
     Result result(dense);
     for (const auto& [key, array] : model.arrays) {
       bool head = key == "lm_head.weight";
-      int group = head ? 64 : 32, bits = head ? 8 : 5;
+      int group = head ? 64 : 32, bits = head ? 8 : 4;
       Arrays q = is_matrix(array) ? quantize(array, group, bits) : Arrays{};
       result.expect(key, q.empty() ? array : dequantize(q[0], q[1], q[2], group, bits));
     }
