@@ -27,8 +27,12 @@ std::string some_of(const std::vector<std::string>& names) {
 class Loader : public nn::Visitor {
  public:
   Loader(const io::Checkpoint& checkpoint, const Json& config, const ModelInfo& info,
-         std::string folder)
-      : checkpoint_(checkpoint), config_(config), info_(info), folder_(std::move(folder)) {
+         std::string folder, bool exact)
+      : checkpoint_(checkpoint),
+        config_(config),
+        info_(info),
+        folder_(std::move(folder)),
+        exact_(exact) {
     read_default();
   }
 
@@ -44,7 +48,9 @@ class Loader : public nn::Visitor {
           folder_, scales->key);
     }
     auto own = quantization_->find(scales->key.substr(0, scales->key.size() - end.size()));
-    return own && own->is_object() ? read_quantization(*own, default_) : default_;
+    auto result = own && own->is_object() ? read_quantization(*own, default_) : default_;
+    if (!exact_) result.activation_bits = 8;
+    return result;
   }
 
   void load(Model& model) {
@@ -152,6 +158,7 @@ class Loader : public nn::Visitor {
   const Json& config_;
   const ModelInfo& info_;
   std::string folder_;
+  bool exact_;
   std::optional<Json> quantization_;
   nn::Quantization default_;
   std::string packed_;  // key of the matrix being visited, if it is packed
@@ -232,7 +239,7 @@ LoadedModel load_model(const std::string& folder, const LoadOptions& given) {
   loaded.model->set_activations(options.activations.value_or(stored_activations(checkpoint)));
   if (options.context <= 0) options.context = std::min<int64_t>(info.max_positions, 4096);
   check_memory(estimate_memory(info, loaded.weight_bytes, options), options.memory_limit);
-  Loader loader(checkpoint, loaded.config, info, folder);
+  Loader loader(checkpoint, loaded.config, info, folder, options.exact);
   loader.load(*loaded.model);
   loaded.parameters = nn::count_parameters(*loaded.model);
   return loaded;

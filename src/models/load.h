@@ -26,6 +26,9 @@ struct LoadOptions {
   int64_t pass_tokens = 512;  // most tokens of a forward pass
   bool all_logits = false;    // of each of them, not only of the last
   int64_t answer_bytes = 0;   // what the caller gathers besides
+  // Products with 4-bit and 8-bit matrices take activations as they are, not rounded to 8 bits for
+  // speed (ops/quantized.h).
+  bool exact = false;
 };
 
 struct LoadedModel {

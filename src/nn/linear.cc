@@ -14,7 +14,7 @@ void Matrix::visit(Visitor& visitor) {
     visitor.parameter("weight", weight_, {rows_, columns_});
     return;
   }
-  auto [group, bits] = *quantization_;
+  auto [group, bits, rounded] = *quantization_;
   if (columns_ % group != 0)
     throw_value("a quantized matrix of {} columns is not a multiple of its group size {}", columns_,
                 group);
@@ -25,7 +25,8 @@ void Matrix::visit(Visitor& visitor) {
 
 Array Matrix::times(const Array& x) const {
   Array y = quantization_ ? quantized_matmul(x, weight_, scales_, biases_, true,
-                                             quantization_->group_size, quantization_->bits)
+                                             quantization_->group_size, quantization_->bits,
+                                             "affine", {}, quantization_->activation_bits)
                           : matmul(x, transpose(weight_));
   return astype(y, x.dtype());
 }

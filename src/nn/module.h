@@ -32,6 +32,7 @@ class Module {
 struct Quantization {
   int group_size = 64;
   int bits = 4;
+  int activation_bits = 0;  // 8: products may take activations as integers (ops/quantized.h)
   friend bool operator==(const Quantization&, const Quantization&) = default;
 };
 

@@ -52,9 +52,10 @@ Array times(const Array& x, const Array& ids, const std::vector<Linear>& experts
     scales.push_back(matrix.scales());
     biases.push_back(matrix.biases());
   }
-  return quantization ? expert_quantized_matmul(x, ids, weights, scales, biases,
-                                                quantization->group_size, quantization->bits)
-                      : expert_matmul(x, ids, weights);
+  return quantization
+             ? expert_quantized_matmul(x, ids, weights, scales, biases, quantization->group_size,
+                                       quantization->bits, {}, quantization->activation_bits)
+             : expert_matmul(x, ids, weights);
 }
 }  // namespace
 

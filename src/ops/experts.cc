@@ -34,8 +34,10 @@ Array stacked(const Application& app) {
 }
 
 Arrays lower(const Application& app) {
-  const Array& x = app.inputs[0];
+  const auto& p = app.as<ExpertParams>();
   const Array& ids = app.inputs[1];
+  Array x = p.activation_bits > 0 ? rounded_activation(app.inputs[0], p.group_size, app.stream)
+                                  : app.inputs[0];
   Array w_TkIO = swapaxes(take(stacked(app), ids, 0), -1, -2);
   Array y_Tk1O = matmul(expand_dims(x, {2}), w_TkIO);
   return {astype(squeeze(y_Tk1O, std::vector<int>{2}), x.dtype())};
@@ -109,11 +111,13 @@ Array expert_matmul(const Array& x, const Array& ids, const Arrays& matrices, St
 
 Array expert_quantized_matmul(const Array& x, const Array& ids, const Arrays& packed,
                               const Arrays& scales, const Arrays& biases, int group_size, int bits,
-                              Stream s) {
+                              Stream s, int activation_bits) {
   check(x, ids, packed, packed.empty() ? 0 : packed[0].shape(-1) * 32 / bits);
   if (scales.size() != packed.size() || biases.size() != packed.size())
     throw_value("[expert_matmul] {} matrices, {} scales, {} biases", packed.size(), scales.size(),
                 biases.size());
+  int rounded =
+      ops::rounded_activations("expert_matmul", activation_bits, {group_size, bits}, x.dtype());
   Arrays inputs{rows_of(x), ids};
   for (size_t e = 0; e < packed.size(); ++e) {
     inputs.push_back(packed[e]);
@@ -121,7 +125,7 @@ Array expert_quantized_matmul(const Array& x, const Array& ids, const Arrays& pa
     inputs.push_back(biases[e]);
   }
   return apply(ops::expert_matmul_op, std::span<const Array>(inputs),
-               ops::ExpertParams{static_cast<int>(packed.size()), group_size, bits}, s);
+               ops::ExpertParams{static_cast<int>(packed.size()), group_size, bits, rounded}, s);
 }
 
 }  // namespace mica

@@ -7,7 +7,8 @@
 // x is [T, I] (every choice of a token sees the same row) or [T, k, I]; ids are integers [T, k],
 // each 0 … E-1 (IndexError at evaluation); the matrices are [O, I] as checkpoints store them,
 // float32, float16 or bfloat16. The result is [T, k, O] in x's dtype; sums are float32 (float64 for
-// float64). Quantized matrices are read as stored, exactly (see ops/quantized.h for the format).
+// float64). Quantized matrices are read as stored; see ops/quantized.h for the format and for
+// activation_bits.
 #pragma once
 
 #include "core/op.h"
@@ -17,7 +18,7 @@ namespace mica {
 Array expert_matmul(const Array& x, const Array& ids, const Arrays& matrices, Stream s = {});
 Array expert_quantized_matmul(const Array& x, const Array& ids, const Arrays& packed,
                               const Arrays& scales, const Arrays& biases, int group_size, int bits,
-                              Stream s = {});
+                              Stream s = {}, int activation_bits = 0);
 
 namespace ops {
 
@@ -27,10 +28,12 @@ struct ExpertParams {
   int experts;
   int group_size;  // 0: dense
   int bits;
+  int activation_bits = 0;
   static constexpr auto fields() {
     return std::tuple(field("experts", &ExpertParams::experts),
                       field("group_size", &ExpertParams::group_size),
-                      field("bits", &ExpertParams::bits));
+                      field("bits", &ExpertParams::bits),
+                      field("activation_bits", &ExpertParams::activation_bits));
   }
 };
 extern const Op expert_matmul_op;

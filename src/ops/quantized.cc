@@ -43,7 +43,8 @@ Array dequantize(const Array& w, const Array& scales, const Array& biases, int g
 }
 
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                       bool transpose, int group_size, int bits, std::string_view mode, Stream s) {
+                       bool transpose, int group_size, int bits, std::string_view mode, Stream s,
+                       int activation_bits) {
   const char* name = "quantized_matmul";
   QuantizationParams p = check_quantization(name, group_size, bits, mode);
   int64_t columns = check_quantized(name, w, scales, biases, p);
@@ -52,9 +53,11 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
   if (x.shape(-1) != (transpose ? columns : w.shape(-2)))
     throw_value("[{}] inner dimensions differ: x {} and a {}matrix of {} rows and {} columns", name,
                 x.shape(), transpose ? "transposed " : "", w.shape(-2), columns);
+  int rounded = rounded_activations(name, activation_bits, p, dtype);
+  if (!transpose) rounded = 0;
   Array rows = product_operand(x.rank() == 1 ? expand_dims(x, {0}, s) : x, dtype, s);
   Array product = apply(quantized_matmul_op, {rows, w, scales, biases},
-                        QuantizedMatmulParams{group_size, bits, transpose, dtype}, s);
+                        QuantizedMatmulParams{group_size, bits, transpose, dtype, rounded}, s);
   return x.rank() == 1 ? squeeze(product, {-2}, s) : product;
 }
 
@@ -71,6 +74,28 @@ QuantizationParams check_quantization(const char* name, int group_size, int bits
   if (bits < 2 || bits > 8 || bits == 7)
     throw_value("[{}] {} bits are not supported; supported: 2, 3, 4, 5, 6, 8", name, bits);
   return {group_size, bits};
+}
+
+int rounded_activations(const char* name, int wanted, QuantizationParams p, Dtype dtype) {
+  if (wanted != 0 && wanted != 8)
+    throw_value("[{}] activation_bits must be 0 or 8, not {}", name, wanted);
+  bool served = (p.bits == 4 || p.bits == 8) && p.group_size >= 32 && dtype != Dtype::F64;
+  return served ? wanted : 0;
+}
+
+Array rounded_activation(const Array& x, int group_size, Stream s) {
+  Shape shape = x.shape();
+  shape.back() /= group_size;
+  shape.push_back(group_size);
+  Array groups = reshape(astype(x, Dtype::F32, s), shape, s);
+  Array most = max(abs(groups, s), {{-1}}, true, s);
+  Array odd = logical_or(logical_not(isfinite(most, s), s),
+                         logical_and(less(most, kSmallestRounded, s), not_equal(most, 0, s), s), s);
+  Array any_odd = any(odd, {{-2, -1}}, true, s);
+  Array integers = round(groups * divide(127, most, s), 0, s);
+  Array rounded = where(equal(most, 0, s), groups, integers * divide(most, 127, s), s);
+  Array change = where(any_odd, 0, rounded - groups, s);
+  return x + astype(stop_gradient(reshape(change, x.shape(), s), s), x.dtype(), s);
 }
 
 int64_t check_quantized(const char* name, const Array& w, const Array& scales, const Array& biases,
@@ -228,6 +253,7 @@ void matmul_infer(const Application& app, std::span<OutputSpec> outputs) {
 Array product(const Application& app, const Array& x, const Array& scales, const Array& biases,
               bool transpose, Dtype dtype) {
   QuantizedMatmulParams p = app.as<QuantizedMatmulParams>();
+  p.activation_bits = 0;
   p.transpose = transpose;
   p.dtype = x.dtype() == Dtype::F64 ? Dtype::F64 : dtype;
   return astype(apply(quantized_matmul_op, {x, app.inputs[1], scales, biases}, p, app.stream),
@@ -333,21 +359,26 @@ std::vector<Sample> dequantize_samples() {
 
 std::vector<Sample> matmul_samples() {
   auto of = [](const char* label, Shape x, Shape batch, int64_t columns, int group, int bits,
-               bool transpose) {
+               bool transpose, int activation_bits = 0) {
     Shape words = batch, groups = batch;
     words.push_back(columns * bits / 32);
     groups.push_back(columns / group);
-    return Sample{
-        .label = label,
-        .inputs = {{.shape = std::move(x)},
-                   packed_input(words),
-                   {.shape = groups, .low = -0.1, .high = 0.1},
-                   {.shape = groups}},
-        .apply =
-            [=](Given in) {
-              return Arrays{quantized_matmul(in[0], in[1], in[2], in[3], transpose, group, bits)};
-            },
-        .tolerance = 8};
+    return Sample{.label = label,
+                  // Differences of what is rounded are not its derivatives.
+                  .inputs = {{.shape = std::move(x), .differentiable = activation_bits == 0},
+                             packed_input(words),
+                             {.shape = groups,
+                              .low = -0.1,
+                              .high = 0.1,
+                              .differentiable = activation_bits == 0},
+                             {.shape = groups, .differentiable = activation_bits == 0}},
+                  .apply =
+                      [=](Given in) {
+                        return Arrays{quantized_matmul(in[0], in[1], in[2], in[3], transpose, group,
+                                                       bits, "affine", {}, activation_bits)};
+                      },
+                  // Compared with float64, where nothing is rounded.
+                  .tolerance = activation_bits == 0 ? 8.0 : 3000.0};
   };
   return {of("4 bits", {3, 128}, {5}, 128, 64, 4, true),
           of("many rows", {37, 64}, {6}, 64, 32, 4, true),
@@ -358,6 +389,9 @@ std::vector<Sample> matmul_samples() {
           of("batched matrices", {2, 3, 64}, {2, 4}, 64, 32, 5, true),
           of("broadcast batches", {2, 1, 2, 32}, {3, 4}, 32, 32, 2, true),
           of("batched, not transposed", {2, 3, 4}, {2, 4}, 32, 32, 4, false),
+          of("rounded activations", {3, 128}, {5}, 128, 64, 4, true, 8),
+          of("rounded activations, 8 bits", {2, 1, 96}, {19}, 96, 32, 8, true, 8),
+          of("activations that stay exact", {2, 64}, {3}, 64, 32, 3, true, 8),
           of("no rows", {0, 64}, {3}, 64, 64, 4, true),
           of("no outputs", {2, 64}, {0}, 64, 64, 4, true)};
 }
@@ -416,15 +450,18 @@ void quantized_ops(Registry& registry) {
   registry.functions.add(
       "quantized_matmul",
       "x: array, w: array, /, scales: array, biases: array | None = None, transpose: bool = True, "
-      "group_size: int | None = None, bits: int | None = None, mode: str = 'affine'",
+      "group_size: int | None = None, bits: int | None = None, mode: str = 'affine', "
+      "activation_bits: int = 0",
       "x times a quantized matrix (its transpose unless `transpose` is False), read as stored.\n\n"
       "x is not quantized; sums are float32. The result has the promoted dtype of x, scales and\n"
-      "biases. ValueError if shapes do not fit.",
+      "biases. With `activation_bits` 8, products with 4-bit and 8-bit matrices round x to\n"
+      "integers, per group, which is faster. ValueError if shapes do not fit.",
       [](const Array& x, const Array& w, const Array& scales, const std::optional<Array>& biases,
          bool transpose, const std::optional<int>& group_size, const std::optional<int>& bits,
-         const std::string& mode, Stream s) {
+         const std::string& mode, int activation_bits, Stream s) {
         return quantized_matmul(x, w, scales, needed_biases(biases, "quantized_matmul", mode),
-                                transpose, group_size.value_or(64), bits.value_or(4), mode, s);
+                                transpose, group_size.value_or(64), bits.value_or(4), mode, s,
+                                activation_bits);
       });
 }
 

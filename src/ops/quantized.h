@@ -14,7 +14,14 @@
 //   scales  [..., N, K / group]  biases  as scales
 //
 // Products are exact: activations are not quantized, sums are float32 (float64 for float64) and
-// rounded once. Unknown modes are Unsupported errors, shapes and sizes that do not fit ValueErrors.
+// rounded once. With activation_bits = 8 products with 4-bit and 8-bit matrices, groups of 32 or
+// more, transposed, not in float64, take x as integers too, which is faster (other products stay
+// exact): in each group of columns x[i] is replaced by step * round(x[i] * (127 / m)), m its
+// largest magnitude, step = m / 127, in float32, ties to even. Rows of x with a value that is not
+// finite or a group whose m is not zero and below 1e-30 stay as they are. Derivatives are those of
+// the exact product.
+//
+// Unknown modes are Unsupported errors, shapes and sizes that do not fit ValueErrors.
 #pragma once
 
 #include <optional>
@@ -39,7 +46,7 @@ Array dequantize(const Array& w, const Array& scales, const Array& biases, int g
 // result has the promoted dtype of x, scales and biases. Derivatives: x, scales, biases.
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        bool transpose = true, int group_size = 64, int bits = 4,
-                       std::string_view mode = "affine", Stream s = {});
+                       std::string_view mode = "affine", Stream s = {}, int activation_bits = 0);
 
 namespace ops {
 
@@ -55,12 +62,14 @@ struct QuantizedMatmulParams {
   int group_size;
   int bits;
   bool transpose;
-  Dtype dtype;  // of the result; float64 if and only if x is
+  Dtype dtype;              // of the result; float64 if and only if x is
+  int activation_bits = 0;  // 8: x is rounded; 0: it is not
   static constexpr auto fields() {
     return std::tuple(field("group_size", &QuantizedMatmulParams::group_size),
                       field("bits", &QuantizedMatmulParams::bits),
                       field("transpose", &QuantizedMatmulParams::transpose),
-                      field("dtype", &QuantizedMatmulParams::dtype));
+                      field("dtype", &QuantizedMatmulParams::dtype),
+                      field("activation_bits", &QuantizedMatmulParams::activation_bits));
   }
 };
 
@@ -71,6 +80,15 @@ extern const Op quantized_matmul_op;  // x, packed, scales, biases: two axes or 
 // The group size and bits of a call, whose mode and numbers are checked.
 QuantizationParams check_quantization(const char* name, int group_size, int bits,
                                       std::string_view mode);
+// The bits that products (transposed ones) with a matrix of the format round x to, or 0; `wanted`
+// is checked.
+int rounded_activations(const char* name, int wanted, QuantizationParams p, Dtype dtype);
+
+// A group whose largest magnitude is smaller, but not zero, is not rounded.
+inline constexpr float kSmallestRounded = 1e-30f;
+// x with its last axis rounded so; the derivative is that of x itself.
+Array rounded_activation(const Array& x, int group_size, Stream s);
+
 // Checks that packed, scales and biases fit each other; gives the number of columns.
 int64_t check_quantized(const char* name, const Array& w, const Array& scales, const Array& biases,
                         QuantizationParams p);

@@ -3,7 +3,6 @@
 #include "backends/cpu/gemm.h"
 
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "tests/backends/targets.h"
 
 namespace mica::cpu {
 namespace {
@@ -104,12 +104,7 @@ void expect_product(const Matrix& a, const Matrix& b, Dtype out) {
     }
 }
 
-// Runs the test once per instruction set that this build and processor have.
-class GemmTest : public ::testing::TestWithParam<int64_t> {
- protected:
-  void SetUp() override { hwy::SetSupportedTargetsForTest(GetParam()); }
-  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
-};
+class GemmTest : public TargetTest {};
 
 TEST_P(GemmTest, SizesAroundTheBlocks) {
   const int64_t sizes[] = {1, 2, 5, 13, 14, 15, 16, 17, 31, 32, 33, 47, 65};
@@ -237,14 +232,7 @@ TEST_P(GemmTest, SameBitsInAnyBatch) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, ::testing::ValuesIn([] {
-                           std::vector<int64_t> targets;
-                           int64_t all = hwy::SupportedTargets();
-                           for (int64_t bit = 1; bit > 0 && bit <= HWY_STATIC_TARGET; bit <<= 1)
-                             if (all & HWY_TARGETS & bit) targets.push_back(bit);
-                           return targets;
-                         }()),
-                         [](const auto& info) { return hwy::TargetName(info.param); });
+INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, all_targets(), target_name);
 
 }  // namespace
 }  // namespace mica::cpu

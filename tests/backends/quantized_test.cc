@@ -12,6 +12,7 @@
 #include "backends/cpu/quantized_dots.h"
 #include "base/thread_pool.h"
 #include "ops/quantized.h"
+#include "tests/backends/targets.h"
 
 namespace mica::cpu {
 namespace {
@@ -71,7 +72,8 @@ std::vector<float> random_rows(int64_t count, uint32_t seed) {
   return values;
 }
 
-std::vector<float> product(const Quantized& w, const std::vector<float>& x, bool transpose) {
+std::vector<float> product(const Quantized& w, const std::vector<float>& x, bool transpose,
+                           bool int8 = false) {
   int64_t k = transpose ? w.columns : w.rows, n = transpose ? w.rows : w.columns;
   int64_t m = static_cast<int64_t>(x.size()) / k;
   std::vector<float> out(static_cast<size_t>(m * n), NAN);
@@ -84,6 +86,7 @@ std::vector<float> product(const Quantized& w, const std::vector<float>& x, bool
                .vector_stride = k},
       .matrix = w.view,
       .transpose = transpose,
+      .int8 = int8,
       .out = {
           .data = reinterpret_cast<std::byte*>(out.data()), .dtype = Dtype::F32, .row_stride = n}};
   std::vector<std::byte> memory(gemm.workspace() + 64);
@@ -186,6 +189,94 @@ TEST_P(QuantizedTest, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
   }
   pool.set_threads(before);
 }
+
+// x as the product takes it: a step times integers of eight bits, per group.
+std::vector<float> rounded(const std::vector<float>& x, int group) {
+  std::vector<float> out(x.size());
+  for (size_t i = 0; i < x.size(); i += static_cast<size_t>(group)) {
+    float most = 0;
+    for (size_t j = i; j < i + static_cast<size_t>(group); ++j)
+      most = std::max(most, std::fabs(x[j]));
+    for (size_t j = i; j < i + static_cast<size_t>(group); ++j)
+      out[j] = most == 0 ? 0 : std::nearbyint(x[j] * (127 / most)) * (most / 127);
+  }
+  return out;
+}
+
+class Int8Test : public TargetTest {};
+
+void expect_int8_product(const Quantized& w, int64_t m) {
+  std::vector<float> x = random_rows(m * w.columns, 21), out = product(w, x, true, true);
+  std::vector<float> taken = rounded(x, w.view.group_size);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < w.rows; ++j) {
+      double sum = 0, magnitude = 0;
+      for (int64_t e = 0; e < w.columns; ++e) {
+        double value = taken[static_cast<size_t>(i * w.columns + e)];
+        sum += w.at(j, e) * value;
+        magnitude += 2 * std::fabs(value);
+      }
+      ASSERT_NEAR(out[static_cast<size_t>(i * w.rows + j)], sum, 4e-7 * magnitude)
+          << "element " << i << ", " << j;
+    }
+}
+
+TEST_P(Int8Test, EveryFormat) {
+  for (int bits : {4, 8})
+    for (int group : {32, 64, 128})
+      for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
+        for (int64_t groups : {1, 2, 3, 5, 17})
+          for (int64_t rows : {1, 3, 16, 19, 33, 64}) {
+            SCOPED_TRACE(fmt::format("{} bits, group {}, {}, {} groups, {} rows", bits, group,
+                                     dtype_name(dtype), groups, rows));
+            Quantized w(rows, groups * group, group, bits, dtype, 5);
+            for (int64_t m : {1, 2, 3, 6, 7, 13}) expect_int8_product(w, m);
+          }
+}
+
+TEST_P(Int8Test, LongRowsAndManyRowsOfX) {
+  Quantized w(35, 12288 + 64, 64, 4, Dtype::BF16, 5);
+  for (int64_t m : {1, 5}) expect_int8_product(w, m);
+  Quantized thin(7, 128, 32, 4, Dtype::F16, 5);
+  expect_int8_product(thin, 1100);
+}
+
+TEST_P(Int8Test, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
+  ThreadPool& pool = ThreadPool::shared();
+  int before = pool.threads();
+  for (int bits : {4, 8}) {
+    Quantized w(301, 8192 + 512, 64, bits, Dtype::BF16, 6);
+    std::vector<float> x = random_rows(40 * w.columns, 9);
+    pool.set_threads(1);
+    std::vector<float> all = product(w, x, true, true);
+    for (int threads : {1, 3}) {
+      pool.set_threads(threads);
+      for (int64_t m : {1, 2, 3, 7, 40}) {
+        std::vector<float> rows(x.begin(), x.begin() + m * w.columns);
+        std::vector<float> some = product(w, rows, true, true);
+        EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << m << " rows";
+      }
+    }
+  }
+  pool.set_threads(before);
+}
+
+TEST_P(Int8Test, RowsThatCannotBeRoundedAreMultipliedExactly) {
+  Quantized w(20, 256, 64, 4, Dtype::F32, 5);
+  for (int64_t m : {2, 5})
+    for (float odd : {INFINITY, -INFINITY, NAN, 1e-33f}) {
+      std::vector<float> x = random_rows(m * 256, 3), rounded = product(w, x, true, true);
+      std::fill(x.begin() + 256, x.begin() + 512, 0.0f);
+      x[310] = odd;
+      std::vector<float> out = product(w, x, true, true), exact = product(w, x, true);
+      for (size_t i = 0; i < exact.size(); ++i) {
+        float expected = i / 20 == 1 ? exact[i] : rounded[i];
+        EXPECT_TRUE(out[i] == expected || (std::isnan(out[i]) && std::isnan(expected)));
+      }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, Int8Test, all_targets(), target_name);
 
 INSTANTIATE_TEST_SUITE_P(Paths, QuantizedTest, ::testing::Values(true, false),
                          [](const auto& info) { return info.param ? "integers" : "floats"; });

@@ -103,7 +103,7 @@ void for_each_case(F&& check) {
   for (const std::string& folder : known_cases()) {
     try {
       Case one = read_case(folder);
-      check(one, models::load_model(folder, {.activations = Dtype::F32}).model);
+      check(one, models::load_model(folder, {.activations = Dtype::F32, .exact = true}).model);
     } catch (const std::exception& error) {
       ADD_FAILURE() << folder << ": " << error.what();
     }

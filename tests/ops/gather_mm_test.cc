@@ -81,6 +81,9 @@ TEST(GatherMm, QuantizedIsThatOfTheDequantized) {
         Array flat = reshape(x, {tokens, 128});
         expect_close(expert_quantized_matmul(flat, ids, packed, scales, biases, 64, bits),
                      expert_matmul(flat, ids, matrices), 1e-4);
+        Array taken = bits == 3 ? flat : ops::rounded_activation(flat, 64, {});
+        expect_close(expert_quantized_matmul(flat, ids, packed, scales, biases, 64, bits, {}, 8),
+                     expert_matmul(taken, ids, matrices), 1e-4);
       }
   });
 }

@@ -17,6 +17,18 @@
 namespace mica {
 namespace {
 
+template <class F>
+std::string error_of(F&& f, ErrorKind kind) {
+  try {
+    f();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
 // Four rows: of both signs, positive, negative, and 0.5 with a half of zeros.
 Array recorded_input(int bits, int group, Dtype dtype) {
   constexpr int64_t kColumns = 256;
@@ -90,6 +102,69 @@ TEST(Quantized, ProductIsThatOfTheDequantizedMatrix) {
   });
 }
 
+Array rounded_product(const Array& x, const Arrays& q, int group, int bits, bool transpose = true) {
+  return quantized_matmul(x, q[0], q[1], q[2], transpose, group, bits, "affine", {}, 8);
+}
+
+TEST(Quantized, RoundedActivations) {
+  on_devices([] {
+    for (int bits : {4, 8})
+      for (int group : {32, 64, 128})
+        for (int64_t rows : {1, 3, 9}) {
+          Array w = Array::from<float>(fixture_values(24 * 256, 5), {24, 256});
+          Arrays q = quantize(w, group, bits);
+          Array x =
+              Array::from<float>(fixture_values(static_cast<size_t>(rows) * 256, 9), {rows, 256});
+          Array taken = ops::rounded_activation(x, group, {});
+          EXPECT_GT(max(abs(taken - x)).item<float>(), 1e-3f);
+          EXPECT_LT(max(abs(taken - x)).item<float>(), 4.0f / 250);
+          Array expected = quantized_matmul(taken, q[0], q[1], q[2], true, group, bits);
+          Array difference = rounded_product(x, q, group, bits) - expected;
+          EXPECT_LT(max(abs(difference)).item<float>(), 4e-3f) << bits << " bits, group " << group;
+        }
+  });
+}
+
+TEST(Quantized, ActivationsAreRoundedOnlyWhereThatIsServed) {
+  Array x = Array::from<float>(fixture_values(2 * 128, 9), {2, 128});
+  Array w = Array::from<float>(fixture_values(128 * 128, 5), {128, 128});
+  auto same = [&](int group, int bits, bool transpose, Dtype dtype) {
+    Arrays q = quantize(astype(w, dtype), group, bits);
+    Array given = astype(x, dtype);
+    Array exact = quantized_matmul(given, q[0], q[1], q[2], transpose, group, bits);
+    return array_equal(rounded_product(given, q, group, bits, transpose), exact).item<bool>();
+  };
+  on_devices([&] {
+    EXPECT_FALSE(same(64, 4, true, Dtype::F32));
+    EXPECT_TRUE(same(64, 4, false, Dtype::F32));
+    EXPECT_TRUE(same(16, 4, true, Dtype::F32));
+    EXPECT_TRUE(same(64, 3, true, Dtype::F32));
+    EXPECT_TRUE(same(64, 4, true, Dtype::F64));
+  });
+  Arrays q = quantize(w);
+  EXPECT_EQ(error_of([&] { quantized_matmul(x, q[0], q[1], q[2], true, 64, 4, "affine", {}, 16); },
+                     ErrorKind::Value),
+            "[quantized_matmul] activation_bits must be 0 or 8, not 16");
+}
+
+TEST(Quantized, DerivativesOfRoundedProductsAreThoseOfExactOnes) {
+  Array w = Array::from<float>(fixture_values(24 * 64, 5), {24, 64});
+  Arrays q = quantize(w);
+  Array x = Array::from<float>(fixture_values(3 * 64, 9), {3, 64});
+  on_devices([&] {
+    auto gradient = [&](int activation_bits) {
+      return vjp(
+                 [&](const Arrays& in) {
+                   return Arrays{quantized_matmul(in[0], q[0], q[1], q[2], true, 64, 4, "affine",
+                                                  {}, activation_bits)};
+                 },
+                 {x}, {ones({3, 24})})
+          .derivatives[0];
+    };
+    EXPECT_TRUE(array_equal(gradient(0), gradient(8)).item<bool>());
+  });
+}
+
 TEST(Quantized, ResultsHaveThePromotedType) {
   Arrays q = quantize(astype(Array::from<float>(fixture_values(8 * 64, 1), {8, 64}), Dtype::BF16));
   EXPECT_EQ(q[1].dtype(), Dtype::BF16);
@@ -100,18 +175,6 @@ TEST(Quantized, ResultsHaveThePromotedType) {
   EXPECT_EQ(product(Dtype::F16), Dtype::F32);
   EXPECT_EQ(product(Dtype::F32), Dtype::F32);
   EXPECT_EQ(product(Dtype::F64), Dtype::F64);
-}
-
-template <class F>
-std::string error_of(F&& f, ErrorKind kind) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 TEST(Quantized, ErrorsNameWhatDoesNotFit) {

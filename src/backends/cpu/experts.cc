@@ -57,6 +57,7 @@ QuantizedGemm<T> quantized_product(const KernelCall& call, int64_t e) {
           .k = x.shape[2],
           .left = rows_of(x),
           .matrix = QuantizedMatrix::of(at(0), at(1), at(2), p.group_size, p.bits),
+          .int8 = p.activation_bits == 8,
           .out = places_of(call.outputs[0])};
 }
 

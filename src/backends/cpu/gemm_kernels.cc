@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "backends/cpu/lanes-inl.h"
+#include "backends/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
@@ -141,50 +142,6 @@ void stream_double(int m, int64_t kc, const double* a, const std::byte* b, Dtype
                    double* c, int64_t ldc, bool continues) {
   stream_of<double, double>(m)(kc, a, b, ldb, c, ldc, continues);
 }
-
-// Transposes L vectors of L floats in registers.
-#if HWY_TARGET != HWY_SCALAR
-template <class V>
-HWY_INLINE void transpose_blocks(V* v) {
-  // Within each 128-bit block: 4 x 4.
-  const F32 d;
-  const hn::RepartitionToWide<F32> wide;
-  for (size_t g = 0; g < hn::MaxLanes(d); g += 4) {
-    const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, v[g], v[g + 1]));
-    const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, v[g], v[g + 1]));
-    const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, v[g + 2], v[g + 3]));
-    const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, v[g + 2], v[g + 3]));
-    v[g] = hn::BitCast(d, hn::InterleaveLower(wide, low01, low23));
-    v[g + 1] = hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23));
-    v[g + 2] = hn::BitCast(d, hn::InterleaveLower(wide, high01, high23));
-    v[g + 3] = hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23));
-  }
-}
-HWY_INLINE void transpose(VF32* v) {
-  const F32 d;
-  transpose_blocks(v);
-#if HWY_MAX_BYTES == 32
-  for (int i = 0; i < 4; ++i) {
-    const auto low = v[i], high = v[4 + i];
-    v[i] = hn::ConcatLowerLower(d, high, low);
-    v[4 + i] = hn::ConcatUpperUpper(d, high, low);
-  }
-#elif HWY_MAX_BYTES == 64
-  // The same again with the blocks as elements.
-  for (int i = 0; i < 4; ++i) {
-    const auto v0 = v[i], v1 = v[4 + i], v2 = v[8 + i], v3 = v[12 + i];
-    const auto even01 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(v1), v0);
-    const auto odd01 = hn::OddEvenBlocks(v1, hn::SwapAdjacentBlocks(v0));
-    const auto even23 = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(v3), v2);
-    const auto odd23 = hn::OddEvenBlocks(v3, hn::SwapAdjacentBlocks(v2));
-    v[i] = hn::ConcatLowerLower(d, even23, even01);
-    v[4 + i] = hn::ConcatLowerLower(d, odd23, odd01);
-    v[8 + i] = hn::ConcatUpperUpper(d, even23, even01);
-    v[12 + i] = hn::ConcatUpperUpper(d, odd23, odd01);
-  }
-#endif
-}
-#endif
 
 // Any layout, element by element.
 template <class S, class T>

@@ -86,6 +86,7 @@ struct Products {
              .matrix = QuantizedMatrix::of(call.inputs[1], call.inputs[2], call.inputs[3],
                                            p.group_size, p.bits),
              .transpose = p.transpose,
+             .int8 = p.activation_bits == 8,
              .out = {.data = out.data, .dtype = out.dtype, .row_stride = out.shape[rank - 1]}};
     batches.join_rows(first.m, first.left.vector_stride);
   }

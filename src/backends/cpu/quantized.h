@@ -48,6 +48,7 @@ struct QuantizedGemm {
   GemmOperand left;
   QuantizedMatrix matrix;
   bool transpose = true;
+  bool int8 = false;  // x is rounded to 8 bits, where that is served (quantized_int8.h)
   GemmOutput out;
 
   size_t workspace() const;

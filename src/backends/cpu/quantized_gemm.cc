@@ -4,6 +4,7 @@
 #include "backends/cpu/dots.h"
 #include "backends/cpu/quantized.h"
 #include "backends/cpu/quantized_dots.h"
+#include "backends/cpu/quantized_int8.h"
 #include "backends/cpu/scratch.h"
 #include "base/thread_pool.h"
 
@@ -133,18 +134,38 @@ void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
     run_float_dots(q, x, memory.floats);
 }
 
+// The exact product of one row of x.
+template <class T>
+QuantizedGemm<T> row_of(const QuantizedGemm<T>& q, int64_t row) {
+  QuantizedGemm<T> one = q;
+  one.m = 1;
+  one.int8 = false;
+  one.left.data = q.left.vector(row);
+  one.out.data = q.out.at(row, 0);
+  one.left.chosen = one.out.chosen = nullptr;
+  return one;
+}
+
+template <class T>
+size_t exact_workspace(const QuantizedGemm<T>& q) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_dots(q)) {
+      DotMemory memory(q, QuantizedDots(q.matrix, q.k));
+      return memory.rows + memory.prepared;
+    }
+  }
+  return as_gemm(q).workspace();
+}
+
 }  // namespace
 
 template <class T>
 size_t QuantizedGemm<T>::workspace() const {
   if (m == 0 || n == 0 || k == 0) return 0;
-  if constexpr (std::is_same_v<T, float>) {
-    if (is_dots(*this)) {
-      DotMemory memory(*this, QuantizedDots(matrix, k));
-      return memory.rows + memory.prepared;
-    }
-  }
-  return as_gemm(*this).workspace();
+  if (!int8) return exact_workspace(*this);
+  if constexpr (std::is_same_v<T, float>)
+    return std::max(int8_workspace(*this), exact_workspace(row_of(*this, 0)));
+  MICA_ASSERT(false);
 }
 
 template <class T>
@@ -159,6 +180,10 @@ void QuantizedGemm<T>::run(std::span<std::byte> workspace) const {
   if (m == 0 || n == 0) return;
   MICA_ASSERT(workspace.size() >= this->workspace());
   if constexpr (std::is_same_v<T, float>) {
+    if (int8 && k > 0) {
+      for (int64_t row : run_int8(*this, workspace)) row_of(*this, row).run(workspace);
+      return;
+    }
     if (is_dots(*this) && k > 0) return run_dots(*this, workspace);
   }
   as_gemm(*this).run(workspace);

@@ -1,6 +1,8 @@
 #include "ops/quantized.h"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "backends/ref/quantized.h"
 
@@ -47,21 +49,47 @@ void dequantize(const KernelCall& call) {
   for_each(out.shape, [&](const Dims& place) { store(out, offset(out, place), w.value(place)); });
 }
 
+// A row of x as the product takes it.
+std::vector<double> row_of(const View& x, Dims row, const ops::QuantizedMatmulParams& p) {
+  std::vector<double> exact(static_cast<size_t>(x.shape.back()));
+  for (size_t k = 0; k < exact.size(); ++k) {
+    row.back() = static_cast<int64_t>(k);
+    exact[k] = load(x, offset(x, row));
+  }
+  if (p.activation_bits == 0) return exact;
+  std::vector<double> rounded = exact;
+  auto group = static_cast<size_t>(p.group_size);
+  for (size_t first = 0; first < exact.size(); first += group) {
+    float most = 0;
+    for (size_t k = first; k < first + group; ++k) {
+      if (!std::isfinite(exact[k])) return exact;
+      most = std::max(most, std::fabs(static_cast<float>(exact[k])));
+    }
+    if (most == 0) continue;
+    if (most < ops::kSmallestRounded) return exact;
+    for (size_t k = first; k < first + group; ++k)
+      rounded[k] = static_cast<double>(most / 127) *
+                   static_cast<double>(std::nearbyint(static_cast<float>(exact[k]) * (127 / most)));
+  }
+  return rounded;
+}
+
 // One dot product in float64 per element of the result.
 void quantized_matmul(const KernelCall& call) {
   const auto& p = call.as<ops::QuantizedMatmulParams>();
   Quantized w{call.inputs[1], call.inputs[2], call.inputs[3], p.group_size, p.bits};
   const View &x = call.inputs[0], &out = call.outputs[0];
   int64_t depth = x.shape.back();
+  std::vector<double> row;
   for_each(out.shape, [&](const Dims& place) {
-    Dims row = place, element = place;
+    Dims element = place;
     int64_t column = place.back();
+    if (column == 0) row = row_of(x, place, p);
     double sum = 0;
     for (int64_t k = 0; k < depth; ++k) {
-      row.back() = k;
       element[place.size() - 2] = p.transpose ? column : k;
       element.back() = p.transpose ? k : column;
-      sum += load(x, offset(x, row)) * w.value(element);
+      sum += row[static_cast<size_t>(k)] * w.value(element);
     }
     store(out, offset(out, place), sum);
   });

@@ -1,0 +1,135 @@
+// Vectors of bytes and their dot products by fours, for every vector instruction set: one VNNI
+// instruction where the processor has it. Included once per target (Highway's foreach_target).
+#if defined(MICA_CPU_INT8_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MICA_CPU_INT8_LANES_INL_H
+#undef MICA_CPU_INT8_LANES_INL_H
+#else
+#define MICA_CPU_INT8_LANES_INL_H
+#endif
+
+#include "backends/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mica::cpu {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET != HWY_SCALAR
+
+using U8 = hn::ScalableTag<uint8_t>;
+using I8 = hn::ScalableTag<int8_t>;
+using I16 = hn::ScalableTag<int16_t>;
+using I32 = hn::ScalableTag<int32_t>;
+using VU8 = hn::Vec<U8>;
+using VI8 = hn::Vec<I8>;
+using VI32 = hn::Vec<I32>;
+
+#if HWY_TARGET == HWY_AVX2
+HWY_INLINE __m256i pair_sums(__m256i u, __m256i s) { return _mm256_maddubs_epi16(u, s); }
+HWY_INLINE __m256i quad_sums(__m256i pairs, int factor) {
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(static_cast<short>(factor)));
+}
+#endif
+
+// Into the second-level cache, which has more misses in flight than the first.
+HWY_INLINE void prefetch_far(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 2);
+#endif
+}
+
+// Keeps the compiler from loading again what it could read from a register.
+HWY_INLINE void keep_loaded([[maybe_unused]] VU8& bytes) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+  asm("" : "+v"(bytes.raw));
+#endif
+}
+
+// acc + the sums of four neighbouring products u * s, exactly. kBits: those of u, 4 or 8.
+template <int kBits>
+HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  // AVX-512 VNNI, for which Highway's targets have no name: int8_kernels() asks the processor.
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(u.raw), "vm"(s.raw));
+  return acc;
+#elif HWY_TARGET == HWY_AVX2
+  if constexpr (kBits == 4) return hn::Add(acc, VI32{quad_sums(pair_sums(u.raw, s.raw), 1)});
+  // Pairs of products with eight bits do not fit 16: the highest bit is taken apart.
+  const U8 d;
+  const auto low = hn::And(u, hn::Set(d, 127));
+  const hn::Repartition<uint16_t, U8> d16;
+  const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<7>(hn::BitCast(d16, u))), hn::Set(d, 1));
+  acc = hn::Add(acc, VI32{quad_sums(pair_sums(low.raw, s.raw), 1)});
+  return hn::Add(acc, VI32{quad_sums(pair_sums(high.raw, s.raw), 128)});
+#else
+  // Products of neighbours apart, each of which fits 16 bits.
+  const I16 d16;
+  const I32 d32;
+  const auto u16 = hn::BitCast(d16, u), s16 = hn::BitCast(d16, s);
+  const auto even =
+      hn::Mul(hn::And(u16, hn::Set(d16, 255)), hn::ShiftRight<8>(hn::ShiftLeft<8>(s16)));
+  const hn::RebindToUnsigned<I16> du16;
+  const auto upper = hn::BitCast(d16, hn::ShiftRight<8>(hn::BitCast(du16, u16)));
+  const auto odd = hn::Mul(upper, hn::ShiftRight<8>(s16));
+  for (const auto& products : {hn::BitCast(d32, even), hn::BitCast(d32, odd)}) {
+    acc = hn::Add(acc, hn::ShiftRight<16>(hn::ShiftLeft<16>(products)));
+    acc = hn::Add(acc, hn::ShiftRight<16>(products));
+  }
+  return acc;
+#endif
+}
+
+// Of four vectors the sums of each 128-bit block: [0, 1, 2, 3] in every block.
+HWY_INLINE VI32 block_sums(VI32 v0, VI32 v1, VI32 v2, VI32 v3) {
+  const I32 d;
+  const hn::RepartitionToWide<I32> wide;
+  const auto t01 =
+      hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, v0, v1), hn::InterleaveUpper(d, v0, v1)));
+  const auto t23 =
+      hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, v2, v3), hn::InterleaveUpper(d, v2, v3)));
+  return hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, t01, t23)),
+                 hn::BitCast(d, hn::InterleaveUpper(wide, t01, t23)));
+}
+
+// Sums of kBlocks neighbouring 128-bit blocks, in the first of them.
+template <int kBlocks>
+HWY_INLINE VI32 add_blocks(VI32 v) {
+  static_assert(kBlocks == 1 || kBlocks == 2 || kBlocks == 4);
+#if HWY_MAX_BYTES >= 32
+  if constexpr (kBlocks >= 2) v = hn::Add(v, hn::SwapAdjacentBlocks(v));
+#endif
+#if HWY_MAX_BYTES >= 64
+  if constexpr (kBlocks == 4) v = hn::Add(v, hn::ConcatLowerUpper(I32(), v, v));
+#endif
+  return v;
+}
+
+// Stores 128-bit blocks 0, kBlocks, 2 * kBlocks …, `count` of them, `stride` elements apart.
+template <int kBlocks>
+HWY_INLINE void store_blocks(VI32 v, int64_t count, int32_t* to, int64_t stride) {
+#if HWY_MAX_BYTES == 64
+  auto* out = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(out, _mm512_castsi512_si128(v.raw));
+  if (kBlocks == 1 && count > 1)
+    _mm_storeu_si128(out + stride / 4, _mm512_extracti32x4_epi32(v.raw, 1));
+  if (kBlocks <= 2 && count > 2 / kBlocks)
+    _mm_storeu_si128(out + 2 / kBlocks * stride / 4, _mm512_extracti32x4_epi32(v.raw, 2));
+  if (kBlocks == 1 && count > 3)
+    _mm_storeu_si128(out + 3 * stride / 4, _mm512_extracti32x4_epi32(v.raw, 3));
+#elif HWY_MAX_BYTES == 32
+  auto* out = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(out, _mm256_castsi256_si128(v.raw));
+  if (kBlocks == 1 && count > 1)
+    _mm_storeu_si128(out + stride / 4, _mm256_extracti128_si256(v.raw, 1));
+#else
+  (void)count, (void)stride;
+  hn::StoreU(v, I32(), to);
+#endif
+}
+
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mica::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,80 @@
+// Products of rows of x with a quantized matrix in which x, too, is rounded to integers: eight bits
+// for each group of the matrix.
+//
+//   x[i] is taken as step * xi[i],  step = max |x| / 127 of its group,  xi = x * (127 / max |x|)
+//                                                                        rounded to even
+//   y = sum over groups g: (scale[g] * step[g]) * sum(q * xi) + bias[g] * (step[g] * sum(xi))
+//
+// The sums of a group are exact integers. Groups are added in float32, in ascending order, the bias
+// after the scale, by fused multiply-adds (where the processor has them). So a result depends on
+// its row of x and its row of the matrix only: it is the same for one row, in any batch, in a
+// prompt, on any number of threads, whatever the instruction set.
+//
+// Few rows are multiplied with the packed rows as they lie; for more, rows of the matrix are
+// unpacked into panels that stay in the caches.
+#pragma once
+
+#include <vector>
+
+#include "backends/cpu/quantized.h"
+
+namespace mica::cpu {
+
+// How a row of x is laid out when it has been made ready: step and step * sum(xi) of each group as
+// floats, then the integers. 4 bits: blocks of 128, the 64 even elements first, as they lie in
+// packed bytes; 8 bits: in order. Zeros up to the next whole block.
+struct Int8Format {
+  Int8Format() = default;
+  Int8Format(const QuantizedMatrix& matrix, int64_t k);
+
+  const float* steps(const std::byte* row) const { return reinterpret_cast<const float*>(row); }
+  const float* sums(const std::byte* row) const { return steps(row) + padded_groups; }
+  const int8_t* integers(const std::byte* row) const {
+    return reinterpret_cast<const int8_t*>(sums(row) + padded_groups);
+  }
+  // Packed bytes of a group.
+  int64_t group_bytes() const { return group_size * bits / 8; }
+
+  int bits = 4, group_size = 64;
+  int64_t k = 0, groups = 0;
+  int64_t padded_groups = 0;  // so that the integers are aligned
+  int64_t row_bytes = 0;      // from row to row, a multiple of 64
+};
+
+// Rows of the matrix that are multiplied with packed rows together, and the most rows of x then.
+inline constexpr int kInt8Rows = 16, kInt8FewRows = 2;
+
+// Unpacked rows of the matrix: of each four elements along k the bytes of all rows, then the scales
+// and biases of each group of all rows.
+struct Int8Panel {
+  uint8_t* quads;
+  float *scales, *biases;
+};
+
+struct Int8Kernels {
+  int panel_rows;  // of the matrix
+  // Makes one row (k floats) ready; false if it has values that are not finite, or so small that
+  // there is no step: it is then unfinished.
+  bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
+  // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
+  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row].
+  void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
+               const std::byte* x, int count, float* out);
+  // Unpacks groups g0 … g0 + groups of rows first … first + rows (at most panel_rows).
+  void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
+                 int64_t g0, int64_t groups, const Int8Panel& panel);
+  // The products of a panel with m rows of x: out[i * panel_rows + row], added to what is there if
+  // they continue a sum. Memory from `ahead` on is fetched meanwhile, as much as was unpacked.
+  void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
+                   const std::byte* x, int64_t m, float* out, bool continues,
+                   const std::byte* ahead);
+};
+// Of the best instruction set of this processor.
+const Int8Kernels& int8_kernels();
+
+// Matrices of 4 or 8 bits in groups of 32 or more, transposed products.
+size_t int8_workspace(const QuantizedGemm<float>& product);
+// Gives the rows of x that cannot be rounded; their results are to be overwritten.
+std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace);
+
+}  // namespace mica::cpu

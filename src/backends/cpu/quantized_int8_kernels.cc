@@ -1,0 +1,587 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/quantized_int8_kernels.cc"
+#include "backends/cpu/highway_targets.h"
+//
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+//
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "backends/cpu/int8_lanes-inl.h"
+#include "backends/cpu/quantized_int8.h"
+#include "backends/cpu/transpose-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mica::cpu {
+namespace HWY_NAMESPACE {
+
+// A step of a smaller largest value might not be a normal number.
+constexpr float kSmallest = 1e-30f;
+// Groups whose integer sums are kept at a time.
+constexpr int64_t kChunk = 64;
+// Rows of scales that are read together.
+constexpr int kScaleGroups = 16;
+
+HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* to, int32_t* sum) {
+  const F32 d;
+  const hn::Rebind<int32_t, F32> d32;
+  const hn::Rebind<int8_t, F32> d8;
+  const auto factor = hn::Set(d, inverse);
+  auto total = hn::Zero(d32);
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), factor));
+    total = hn::Add(total, v);
+    hn::StoreU(hn::DemoteTo(d8, v), d8, to + i);
+  }
+  *sum = hn::GetLane(hn::SumOfLanes(d32, total));
+}
+
+HWY_INLINE float largest_of(const float* x, int64_t n, float* sum) {
+  const F32 d;
+  auto most = hn::Zero(d), total = hn::Zero(d);
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto v = hn::LoadU(d, x + i);
+    most = hn::Max(most, hn::Abs(v));  // may lose a NaN, which the sum keeps
+    total = hn::Add(total, hn::Mul(v, hn::Zero(d)));
+  }
+  *sum = sum_lanes(d, total);
+  return max_lanes(d, most);
+}
+
+// The even of n elements to `even`, the odd ones to even + 64.
+HWY_INLINE void split_pairs(const int8_t* from, int64_t n, int8_t* even) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t i = 0; i < n / 2; ++i) {
+    even[i] = from[2 * i];
+    even[64 + i] = from[2 * i + 1];
+  }
+#else
+  const hn::CappedTag<int8_t, 16> d;
+  for (int64_t i = 0; i < n / 2; i += 16) {
+    hn::Vec<decltype(d)> a, b;
+    hn::LoadInterleaved2(d, from + 2 * i, a, b);
+    hn::StoreU(a, d, even + i);
+    hn::StoreU(b, d, even + 64 + i);
+  }
+#endif
+}
+
+bool prepare(const Int8Format& f, const float* x, std::byte* row) {
+  float* steps = reinterpret_cast<float*>(row);
+  float* sums = steps + f.padded_groups;
+  auto* integers = reinterpret_cast<int8_t*>(sums + f.padded_groups);
+  std::fill(steps, steps + 2 * f.padded_groups, 0.0f);
+  HWY_ALIGN int8_t group[128];
+  for (int64_t g = 0; g < f.groups; ++g, x += f.group_size) {
+    float zero, most = largest_of(x, f.group_size, &zero);
+    if (!(zero == 0) || (most != 0 && most < kSmallest)) return false;
+    int32_t sum = 0;
+    if (most == 0) {
+      std::fill(group, group + f.group_size, int8_t{0});
+    } else {
+      steps[g] = most / 127;
+      prepare_group(x, f.group_size, 127 / most, group, &sum);
+      sums[g] = steps[g] * static_cast<float>(sum);
+    }
+    int64_t place = g * f.group_size;
+    if (f.bits == 8) {
+      std::memcpy(integers + place, group, static_cast<size_t>(f.group_size));
+      continue;
+    }
+    split_pairs(group, f.group_size, integers + place / 128 * 128 + place % 128 / 2);
+  }
+  return true;
+}
+
+// Where the integers of x lie that a packed byte is multiplied with (4 bits: its lower half).
+template <int kBits>
+HWY_INLINE int64_t opposite(int64_t byte) {
+  return kBits == 8 ? byte : byte / 64 * 128 + byte % 64;
+}
+
+struct PackedRows {
+  PackedRows(const QuantizedMatrix& matrix, int64_t first, int rows) {
+    for (int i = 0; i < kInt8Rows; ++i) {
+      int64_t row = first + std::min(i, rows - 1);
+      packed[i] = reinterpret_cast<const uint8_t*>(matrix.packed_row(row));
+      scales[i] = matrix.scales_row(row);
+      biases[i] = matrix.biases_row(row);
+    }
+  }
+  const uint8_t* packed[kInt8Rows];
+  const std::byte *scales[kInt8Rows], *biases[kInt8Rows];
+};
+
+#if HWY_TARGET != HWY_SCALAR
+
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
+constexpr int kBytes = 4 * kLanes;
+// Vectors of a tile's rows.
+constexpr int kRowVectors = kInt8Rows / kLanes;
+
+template <class S>
+HWY_INLINE void transposed_scales(const std::byte* const* rows, int64_t g0, int64_t n, float* to,
+                                  int64_t stride) {
+  const F32 d;
+  for (int first = 0; first < kInt8Rows; first += kLanes)
+    for (int64_t g = 0; g < n; g += kLanes) {
+      VF32 v[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const S* from = reinterpret_cast<const S*>(rows[first + i]) + g0 + g;
+        v[i] = n - g >= kLanes ? load(d, from) : load_part(d, from, static_cast<size_t>(n - g));
+      }
+      transpose(v);
+      int64_t groups = std::min<int64_t>(kLanes, n - g);
+      for (int64_t i = 0; i < groups; ++i) hn::StoreU(v[i], d, to + (g + i) * stride + first);
+    }
+}
+
+#if HWY_MAX_BYTES == 64
+// 16 rows of 16 half-precision numbers, two of them in a 32-bit word: eight words are transposed.
+template <class S>
+HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, float* to,
+                                  int64_t stride) {
+  __m512i z[8], t[8];
+  for (int i = 0; i < 8; ++i) {
+    auto half = [&](int row) {
+      return _mm256_loadu_si256(
+          reinterpret_cast<const __m256i*>(reinterpret_cast<const S*>(rows[row]) + g0));
+    };
+    z[i] = _mm512_inserti64x4(_mm512_castsi256_si512(half(i)), half(i + 8), 1);
+  }
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(z[i], z[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(z[i], z[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4)
+    for (int j = 0; j < 2; ++j) {  // z[i + word]: words 0 … 3 of rows i …, in 128-bit blocks
+      z[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+      z[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+    }
+  const __m512i even = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+  const __m512i odd = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+  for (int w = 0; w < 8; ++w) {
+    __m512i words = _mm512_permutex2var_epi64(z[w % 4], w < 4 ? even : odd, z[w % 4 + 4]);
+    __m512 low, high;
+    if constexpr (std::is_same_v<S, bfloat16_t>) {
+      low = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+      high = _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(-65536)));
+    } else {
+      low = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+      high = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+    }
+    _mm512_storeu_ps(to + 2 * w * stride, low);
+    _mm512_storeu_ps(to + (2 * w + 1) * stride, high);
+  }
+}
+#endif
+
+template <class S>
+HWY_INLINE void transposed(const std::byte* const* rows, int64_t g0, int64_t n, float* to,
+                           int64_t stride) {
+#if HWY_MAX_BYTES == 64
+  if constexpr (sizeof(S) == 2)
+    for (; n >= 16; g0 += 16, n -= 16, to += 16 * stride)
+      transposed_halves<S>(rows, g0, to, stride);
+#endif
+  transposed_scales<S>(rows, g0, n, to, stride);
+}
+
+void read_scales(const std::byte* const* rows, Dtype dtype, int64_t g0, int64_t n, float* to,
+                 int64_t stride) {
+  switch (dtype) {
+    case Dtype::F16: return transposed<float16_t>(rows, g0, n, to, stride);
+    case Dtype::BF16: return transposed<bfloat16_t>(rows, g0, n, to, stride);
+    default: return transposed<float>(rows, g0, n, to, stride);
+  }
+}
+
+// Memory that the next tile reads, fetched in the order in which it lies while this one is
+// multiplied: loads alone keep too few lines on their way.
+struct Ahead {
+  const std::byte* next;
+  HWY_INLINE void fetch(int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i, next += 64) prefetch_far(next);
+  }
+};
+
+// One vector of four packed rows, at byte `at` of the row, times M rows of x.
+template <int kBits, int M>
+HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t* const* x,
+                         int64_t x_at, VI32 (&sum)[M][4]) {
+  const U8 d;
+  const I8 d8;
+  for (int r = 0; r < 4; ++r) {
+    auto bytes = hn::LoadU(d, packed[r] + at);
+    keep_loaded(bytes);
+    if constexpr (kBits == 8) {
+      for (int m = 0; m < M; ++m) sum[m][r] = dot4<8>(sum[m][r], bytes, hn::LoadU(d8, x[m] + x_at));
+    } else {
+      const auto mask = hn::Set(d, 15);
+      const hn::Repartition<uint16_t, U8> d16;
+      const auto low = hn::And(bytes, mask);
+      const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<4>(hn::BitCast(d16, bytes))), mask);
+      for (int m = 0; m < M; ++m) {
+        const int8_t* even = x[m] + opposite<4>(x_at);
+        sum[m][r] = dot4<4>(sum[m][r], low, hn::LoadU(d8, even));
+        sum[m][r] = dot4<4>(sum[m][r], high, hn::LoadU(d8, even + 64));
+      }
+    }
+  }
+}
+
+// Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
+// kGroup: 128-bit blocks of a group.
+template <int kBits, int M, int kGroup>
+HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ahead& ahead,
+                           const std::byte* x, int64_t g0, int64_t n, int32_t* sums) {
+  constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
+  constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
+  constexpr int kGroups = std::max(1, kLanes / 4 / kGroup);     // of a vector
+  const I32 d32;
+  const int8_t* integers[M];
+  for (int m = 0; m < M; ++m) integers[m] = f.integers(x + m * f.row_bytes);
+  for (int64_t g = 0; g < n; g += kGroups) {
+    VI32 sum[M][4];
+    for (int m = 0; m < M; ++m)
+      for (int r = 0; r < 4; ++r) sum[m][r] = hn::Zero(d32);
+    const int64_t at = (g0 + g) * kGroup * 16;
+    if (n - g >= kGroups) {
+      for (int v = 0; v < kVectors; ++v) {
+        ahead.fetch(3 * kBytes / 64);
+        dot_rows<kBits>(packed, at + v * kBytes, integers, at + v * kBytes, sum);
+      }
+    } else {  // the last vector is not whole
+      HWY_ALIGN uint8_t last[4][kBytes] = {};
+      const uint8_t* rows[4] = {last[0], last[1], last[2], last[3]};
+      for (int r = 0; r < 4; ++r)
+        std::memcpy(last[r], packed[r] + at, static_cast<size_t>((n - g) * kGroup * 16));
+      dot_rows<kBits>(rows, 0, integers, at, sum);
+    }
+    for (int m = 0; m < M; ++m)
+      store_blocks<kBlocks>(
+          add_blocks<kBlocks>(block_sums(sum[m][0], sum[m][1], sum[m][2], sum[m][3])), n - g,
+          sums + (m * kChunk + g) * kInt8Rows, kInt8Rows);
+  }
+}
+
+template <int kBits, int M, int kGroup>
+void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int count,
+             const std::byte* x, float* out) {
+  const F32 d;
+  const I32 d32;
+  HWY_ALIGN int32_t sums[M * kChunk * kInt8Rows];
+  HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
+  const PackedRows rows(w, first, count);
+  // A quarter of the packed bytes is left to the loop over groups.
+  Ahead ahead{reinterpret_cast<const std::byte*>(w.packed_row(first + kInt8Rows))};
+  Ahead scales_ahead{w.scales_row(first + kInt8Rows)},
+      biases_ahead{w.biases_row(first + kInt8Rows)};
+  constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
+  VF32 total[M][kRowVectors];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kRowVectors; ++v) total[m][v] = hn::Zero(d);
+  for (int64_t g0 = 0; g0 < f.groups; g0 += kChunk) {
+    const int64_t n = std::min(kChunk, f.groups - g0);
+    for (int r = 0; r < kInt8Rows; r += 4)
+      sum_groups<kBits, M, kGroup>(f, rows.packed + r, ahead, x, g0, n, sums + r);
+    for (int64_t g = 0; g < n; ++g) {
+      if (g % kScaleGroups == 0) {
+        int64_t some = std::min<int64_t>(kScaleGroups, n - g);
+        read_scales(rows.scales, w.scales_dtype, g0 + g, some, scales, kInt8Rows);
+        read_scales(rows.biases, w.biases_dtype, g0 + g, some, biases, kInt8Rows);
+      }
+      ahead.fetch(kLines);
+      if (g % 2 == 0) {
+        scales_ahead.fetch(1);
+        biases_ahead.fetch(1);
+      }
+      for (int m = 0; m < M; ++m) {
+        const std::byte* row = x + m * f.row_bytes;
+        const auto step = hn::Set(d, f.steps(row)[g0 + g]), sum = hn::Set(d, f.sums(row)[g0 + g]);
+        for (int v = 0; v < kRowVectors; ++v) {
+          const int64_t place = g % kScaleGroups * kInt8Rows + v * kLanes;
+          const auto integer =
+              hn::ConvertTo(d, hn::Load(d32, sums + (m * kChunk + g) * kInt8Rows + v * kLanes));
+          total[m][v] =
+              hn::MulAdd(integer, hn::Mul(hn::Load(d, scales + place), step), total[m][v]);
+          total[m][v] = hn::MulAdd(hn::Load(d, biases + place), sum, total[m][v]);
+        }
+      }
+    }
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kRowVectors; ++v)
+      hn::StoreU(total[m][v], d, out + m * kInt8Rows + v * kLanes);
+}
+
+template <int M>
+void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
+                  const std::byte* x, float* out) {
+  switch (f.group_bytes() / 16 + (f.bits == 8 ? 100 : 0)) {
+    case 1: return dots_of<4, M, 1>(f, w, first, rows, x, out);
+    case 2: return dots_of<4, M, 2>(f, w, first, rows, x, out);
+    case 4: return dots_of<4, M, 4>(f, w, first, rows, x, out);
+    case 102: return dots_of<8, M, 2>(f, w, first, rows, x, out);
+    case 104: return dots_of<8, M, 4>(f, w, first, rows, x, out);
+    default: return dots_of<8, M, 8>(f, w, first, rows, x, out);
+  }
+}
+
+void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
+          const std::byte* x, int count, float* out) {
+  static_assert(kInt8FewRows == 2);
+  if (count == 1) return dots_of_rows<1>(f, w, first, rows, x, out);
+  dots_of_rows<2>(f, w, first, rows, x, out);
+}
+
+// Panels: vectors of rows, and rows of x that are multiplied with them at once, so that the sums
+// fill the registers.
+constexpr int kPanelRows = HWY_MAX_BYTES == 64 ? 32 : 16;
+constexpr int kPanelVectors = kPanelRows / kLanes;
+constexpr int kTile = HWY_MAX_BYTES == 64 ? 6 : HWY_MAX_BYTES == 32 ? 2 : 3;
+
+// One vector of each of kLanes rows, transposed: word i of all rows to quads + i * step.
+template <int kBits>
+HWY_INLINE void unpack_words(const uint8_t* const* from, int64_t at, int64_t words,
+                             uint8_t* quads) {
+  const F32 d;
+  const U8 d8;
+  VF32 v[kLanes];
+  for (int i = 0; i < kLanes; ++i) v[i] = hn::BitCast(d, hn::LoadU(d8, from[i] + at));
+  transpose(v);
+  constexpr int64_t kStep = kPanelRows * 4;
+  for (int64_t i = 0; i < words; ++i) {
+    const auto bytes = hn::BitCast(d8, v[i]);
+    if constexpr (kBits == 8) {
+      hn::StoreU(bytes, d8, quads + i * kStep);
+    } else {
+      const auto mask = hn::Set(d8, 15);
+      const hn::Repartition<uint16_t, U8> d16;
+      hn::StoreU(hn::And(bytes, mask), d8, quads + 2 * i * kStep);
+      hn::StoreU(hn::And(hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, bytes))), mask), d8,
+                 quads + (2 * i + 1) * kStep);
+    }
+  }
+}
+
+template <int kBits>
+void unpack_rows(const uint8_t* const* rows, int64_t begin, int64_t bytes, uint8_t* quads) {
+  const int64_t whole = bytes / kBytes * kBytes;
+  constexpr int64_t kGrowth = kPanelRows * 8 / kBits;  // bytes of quads per packed byte of a row
+  for (int64_t at = 0; at < whole; at += kBytes)
+    unpack_words<kBits>(rows, begin + at, kLanes, quads + at * kGrowth);
+  if (whole == bytes) return;
+  HWY_ALIGN uint8_t last[kLanes][kBytes] = {};
+  const uint8_t* copies[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    std::memcpy(last[i], rows[i] + begin + whole, static_cast<size_t>(bytes - whole));
+    copies[i] = last[i];
+  }
+  unpack_words<kBits>(copies, 0, (bytes - whole) / 4, quads + whole * kGrowth);
+}
+
+void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows, int64_t g0,
+            int64_t groups, const Int8Panel& panel) {
+  for (int r = 0; r < kPanelRows; r += kInt8Rows) {
+    int some = std::clamp(rows - r, 1, kInt8Rows);
+    const PackedRows from(w, first + std::min(r, rows - 1), some);
+    read_scales(from.scales, w.scales_dtype, g0, groups, panel.scales + r, kPanelRows);
+    read_scales(from.biases, w.biases_dtype, g0, groups, panel.biases + r, kPanelRows);
+    for (int v = 0; v < kInt8Rows; v += kLanes) {
+      int64_t begin = g0 * f.group_bytes(), bytes = groups * f.group_bytes();
+      uint8_t* quads = panel.quads + (r + v) * 4;
+      if (f.bits == 4)
+        unpack_rows<4>(from.packed + v, begin, bytes, quads);
+      else
+        unpack_rows<8>(from.packed + v, begin, bytes, quads);
+    }
+  }
+}
+
+HWY_INLINE VI8 broadcast(const int8_t* quad) {
+  int32_t bits;
+  std::memcpy(&bits, quad, sizeof(bits));
+  return hn::BitCast(I8(), hn::Set(I32(), bits));
+}
+
+// The integer sums of one group; `words`: of a packed row.
+template <int kBits, int M>
+HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, int64_t at,
+                                int64_t words, VI32 (&sum)[M][kPanelVectors]) {
+  const U8 d8;
+  constexpr int kHalves = kBits == 4 ? 2 : 1;
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = hn::Zero(I32());
+  for (int64_t w = 0; w < words; ++w)
+    for (int half = 0; half < kHalves; ++half, quads += kPanelRows * 4) {
+      VU8 rows[kPanelVectors];
+      for (int v = 0; v < kPanelVectors; ++v) rows[v] = hn::Load(d8, quads + v * kBytes);
+      for (int m = 0; m < M; ++m) {
+        const auto quad = broadcast(x[m] + at + w * 4 + half * 64);
+        for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = dot4<kBits>(sum[m][v], rows[v], quad);
+      }
+    }
+}
+
+template <int kBits, int M>
+void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
+                   const std::byte* x, float* out, bool continues, Ahead ahead, int64_t lines) {
+  const F32 d;
+  const int64_t words = f.group_bytes() / 4;
+  const int8_t* integers[M];
+  VF32 total[M][kPanelVectors];
+  for (int m = 0; m < M; ++m) {
+    integers[m] = f.integers(x + m * f.row_bytes);
+    for (int v = 0; v < kPanelVectors; ++v)
+      total[m][v] = continues ? hn::Load(d, out + m * kPanelRows + v * kLanes) : hn::Zero(d);
+  }
+  const uint8_t* quads = panel.quads;
+  for (int64_t g = 0; g < groups; ++g) {
+    VI32 sum[M][kPanelVectors];
+    const int64_t at = opposite<kBits>((g0 + g) * f.group_bytes());
+    sum_panel_group<kBits>(quads, integers, at, words, sum);
+    quads += words * kPanelRows * 4 * (kBits == 4 ? 2 : 1);
+    ahead.fetch(lines);
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const auto scale = hn::Load(d, panel.scales + g * kPanelRows + v * kLanes);
+      const auto bias = hn::Load(d, panel.biases + g * kPanelRows + v * kLanes);
+      for (int m = 0; m < M; ++m) {
+        const std::byte* row = x + m * f.row_bytes;
+        const auto step = hn::Set(d, f.steps(row)[g0 + g]), x_sum = hn::Set(d, f.sums(row)[g0 + g]);
+        total[m][v] = hn::MulAdd(hn::ConvertTo(d, sum[m][v]), hn::Mul(scale, step), total[m][v]);
+        total[m][v] = hn::MulAdd(bias, x_sum, total[m][v]);
+      }
+    }
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kPanelVectors; ++v)
+      hn::Store(total[m][v], d, out + m * kPanelRows + v * kLanes);
+}
+
+template <int kBits, int M = kTile>
+void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
+                   const std::byte* x, int64_t m, float* out, bool continues, Ahead ahead,
+                   int64_t lines) {
+  if (m == M) return multiply_tile<kBits, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
+  if constexpr (M > 1)
+    multiply_rest<kBits, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
+}
+
+void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
+              const std::byte* x, int64_t m, float* out, bool continues, const std::byte* from) {
+  int64_t lines = kPanelRows * f.group_bytes() / 64;
+  // Nearly equal tiles.
+  int64_t tiles = (m + kTile - 1) / kTile, done = 0;
+  for (int64_t i = 0; i < tiles; ++i) {
+    int64_t next = m * (i + 1) / tiles;
+    auto run = f.bits == 4 ? &multiply_rest<4> : &multiply_rest<8>;
+    run(f, panel, g0, groups, x + done * f.row_bytes, next - done, out + done * kPanelRows,
+        continues, Ahead{from}, lines);
+    lines = 0;
+    done = next;
+  }
+}
+
+#else  // one element after the other
+
+constexpr int kPanelRows = kInt8Rows;
+
+float scale_of(const std::byte* row, Dtype dtype, int64_t g) {
+  return dispatch_floating(dtype, "quantized_matmul", [&](auto tag) {
+    return static_cast<float>(reinterpret_cast<const typename decltype(tag)::type*>(row)[g]);
+  });
+}
+// The integer of element i of a group whose packed bytes begin at `packed`.
+int32_t integer_of(const uint8_t* packed, int64_t i, int bits) {
+  return bits == 8 ? packed[i] : packed[i / 2] >> (i % 2 * 4) & 15;
+}
+
+// Where element k of x lies.
+int64_t place_of(const Int8Format& f, int64_t k) {
+  return f.bits == 8 ? k : k / 128 * 128 + k % 128 / 2 + k % 2 * 64;
+}
+
+void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
+          const std::byte* x, int count, float* out) {
+  const PackedRows from(w, first, rows);
+  for (int m = 0; m < count; ++m, x += f.row_bytes)
+    for (int r = 0; r < rows; ++r) {
+      float total = 0;
+      for (int64_t g = 0; g < f.groups; ++g) {
+        int32_t sum = 0;
+        for (int64_t i = 0; i < f.group_size; ++i) {
+          sum += integer_of(from.packed[r] + g * f.group_bytes(), i, f.bits) *
+                 f.integers(x)[place_of(f, g * f.group_size + i)];
+        }
+        total +=
+            static_cast<float>(sum) * (scale_of(from.scales[r], w.scales_dtype, g) * f.steps(x)[g]);
+        total += scale_of(from.biases[r], w.biases_dtype, g) * f.sums(x)[g];
+      }
+      out[m * kInt8Rows + r] = total;
+    }
+}
+
+// A panel keeps bytes in the order of x.
+void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows, int64_t g0,
+            int64_t groups, const Int8Panel& panel) {
+  const PackedRows from(w, first, rows);
+  for (int r = 0; r < kPanelRows; ++r)
+    for (int64_t g = 0; g < groups; ++g) {
+      panel.scales[g * kPanelRows + r] = scale_of(from.scales[r], w.scales_dtype, g0 + g);
+      panel.biases[g * kPanelRows + r] = scale_of(from.biases[r], w.biases_dtype, g0 + g);
+      for (int64_t i = 0; i < f.group_size; ++i)
+        panel.quads[(r * groups + g) * f.group_size + i] = static_cast<uint8_t>(
+            integer_of(from.packed[r] + (g0 + g) * f.group_bytes(), i, f.bits));
+    }
+}
+
+void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
+              const std::byte* x, int64_t m, float* out, bool continues, const std::byte*) {
+  for (; m > 0; --m, x += f.row_bytes, out += kPanelRows)
+    for (int r = 0; r < kPanelRows; ++r) {
+      float total = continues ? out[r] : 0;
+      for (int64_t g = 0; g < groups; ++g) {
+        int32_t sum = 0;
+        for (int64_t i = 0; i < f.group_size; ++i)
+          sum += panel.quads[(r * groups + g) * f.group_size + i] *
+                 f.integers(x)[place_of(f, (g0 + g) * f.group_size + i)];
+        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * f.steps(x)[g0 + g]);
+        total += panel.biases[g * kPanelRows + r] * f.sums(x)[g0 + g];
+      }
+      out[r] = total;
+    }
+}
+
+#endif
+
+// None on the first processors with AVX-512, which lack its byte products.
+const Int8Kernels* kernels() {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  if (!__builtin_cpu_supports("avx512vnni")) return nullptr;
+#endif
+  static constexpr Int8Kernels table = {kPanelRows, &prepare, &dots, &unpack, &multiply};
+  return &table;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mica::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mica::cpu {
+
+HWY_EXPORT(kernels);
+
+const Int8Kernels& int8_kernels() {
+  const Int8Kernels* best = HWY_DYNAMIC_DISPATCH(kernels)();
+#if HWY_TARGETS & HWY_AVX2
+  if (!best) best = N_AVX2::kernels();
+#endif
+  return *best;
+}
+
+}  // namespace mica::cpu
+#endif
