@@ -80,7 +80,8 @@ class Bench : public Subcommand {
   std::string storage() const;
 
   CommonOptions common_;
-  std::optional<std::string> shape_, dtype_, keep_, prompts_, batches_, depths_;
+  PrecisionOptions precision_;
+  std::optional<std::string> shape_, keep_, prompts_, batches_, depths_;
   std::optional<int64_t> bits_, group_size_, layers_, seed_, generated_, repetitions_,
       prefill_chunk_;
 
@@ -121,10 +122,10 @@ void Bench::declare(Options& options) {
                std::numeric_limits<int64_t>::max())
       .text("--keep", "DIR", keep_,
             "with --shape: write the model here, and leave it there; with -p 0 -n 0 no more than "
-            "that")
-      .choice("--dtype", kActivationTypes, dtype_,
-              "type of activations (default: the checkpoint's); with --shape also of the weights "
-              "(default: bfloat16)");
+            "that");
+  precision_.declare(options,
+                     "type of activations (default: the checkpoint's); with --shape also of the "
+                     "weights (default: bfloat16)");
   options.group("What is measured")
       .text("-p,--prompt-tokens", "LIST", prompts_, "prompt lengths; 0: none (default: 512)")
       .integer("-n,--max-tokens", "N", generated_, "tokens to generate; 0: none (default: 128)", 0,
@@ -177,7 +178,7 @@ std::string Bench::prepare(std::optional<TemporaryFolder>& temporary) const {
     folder = temporary.emplace().path();
   }
   models::RandomModelOptions options{.seed = static_cast<uint64_t>(seed_.value_or(0))};
-  if (dtype_) options.dtype = dtype_from_name(*dtype_);
+  if (auto dtype = precision_.dtype()) options.dtype = *dtype;
   options.between_pieces = [] {
     if (interrupted()) throw Interrupted{};
   };
@@ -187,7 +188,7 @@ std::string Bench::prepare(std::optional<TemporaryFolder>& temporary) const {
 
 void Bench::load(const std::string& folder, const std::vector<BenchCase>& cases) {
   models::LoadOptions options;
-  if (dtype_) options.activations = dtype_from_name(*dtype_);
+  precision_.apply(options);
   options.pass_tokens = prefill_chunk_.value_or(512);
   for (const BenchCase& what : cases)
     options.context = std::max(options.context, what.batch * what.length());

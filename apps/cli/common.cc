@@ -39,6 +39,19 @@ void CommonOptions::apply() const {
   set_warning_sink([](std::string_view text) { print_message(fmt::format("warning: {}", text)); });
 }
 
+void PrecisionOptions::declare(Options& options, std::string dtype_help) {
+  options.choice("--dtype", kActivationTypes, name, std::move(dtype_help))
+      .flag("--exact", exact,
+            "do not round activations to 8 bits in products with quantized matrices: slower");
+}
+std::optional<Dtype> PrecisionOptions::dtype() const {
+  return name ? std::optional(dtype_from_name(*name)) : std::nullopt;
+}
+void PrecisionOptions::apply(models::LoadOptions& options) const {
+  options.activations = dtype();
+  options.exact = exact;
+}
+
 std::string model_folder(const CommonOptions& options) {
   if (options.model) return find_model(*options.model);
   std::string folder = asset_path("shakespeare-3m");

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/load.h"
 #include "options.h"
 #include "tokenizers/tokenizer.h"
 
@@ -16,6 +17,17 @@ inline constexpr int kSuccess = 0, kFailure = 1, kWrongUsage = 2, kInterrupted =
 
 // What --dtype may be.
 inline const std::vector<std::string> kActivationTypes{"float32", "float16", "bfloat16"};
+
+// --dtype and --exact: what a model computes in.
+struct PrecisionOptions {
+  std::optional<std::string> name;  // of the dtype
+  bool exact = false;
+
+  void declare(Options& options,
+               std::string dtype_help = "type of activations (default: the checkpoint's)");
+  std::optional<Dtype> dtype() const;
+  void apply(models::LoadOptions& options) const;
+};
 
 // -m, -t, --format and --quiet.
 struct CommonOptions {

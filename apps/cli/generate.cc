@@ -44,7 +44,8 @@ class Generate : public Subcommand {
   int64_t prompt_size() const { return static_cast<int64_t>(prompt_.size()); }
 
   CommonOptions common_;
-  std::optional<std::string> prompt_text_, prompt_ids_, dtype_, device_, memory_limit_;
+  PrecisionOptions precision_;
+  std::optional<std::string> prompt_text_, prompt_ids_, device_, memory_limit_;
   std::optional<int64_t> max_tokens_, seed_, top_k_, logprobs_, prompt_logprobs_, prefill_chunk_,
       max_context_;
   std::optional<double> temperature_, top_p_, min_p_, repetition_, presence_, frequency_;
@@ -109,9 +110,9 @@ void Generate::declare_sampling(Options& options) {
 
 void Generate::declare_output(Options& options) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  options.group("Running")
-      .choice("--dtype", kActivationTypes, dtype_,
-              "type of activations (default: the checkpoint's)")
+  options.group("Running");
+  precision_.declare(options);
+  options
       .choice("--device", {"cpu", "ref"}, device_,
               "cpu, or ref: the slow definition of every operation (default: cpu)")
       .integer("--prefill-chunk", "N", prefill_chunk_,
@@ -226,7 +227,7 @@ void Generate::check_length() {
 
 void Generate::load() {
   models::LoadOptions options;
-  if (dtype_) options.activations = dtype_from_name(*dtype_);
+  precision_.apply(options);
   const auto available = static_cast<int64_t>(available_memory());
   options.memory_limit = available > 0 ? available : INT64_MAX;
   options.memory_limit = std::min(options.memory_limit, most_memory_);

@@ -36,7 +36,8 @@ class PerplexityCommand : public Subcommand {
   std::string text(const tune::Perplexity& result, double seconds) const;
 
   CommonOptions common_;
-  std::optional<std::string> file_, dtype_, memory_limit_;
+  PrecisionOptions precision_;
+  std::optional<std::string> file_, memory_limit_;
   std::optional<int64_t> context_, stride_, max_tokens_, batch_;
   bool no_special_ = false;
 
@@ -69,10 +70,10 @@ void PerplexityCommand::declare(Options& options) {
       .integer("--max-tokens", "N", max_tokens_, "only the first N tokens of the text", 2)
       .flag("--no-special-tokens", no_special_,
             "without the tokens that the tokenizer puts around a text");
-  options.group("Running")
+  options.group("Running");
+  precision_.declare(options);
+  options
       .integer("--batch-size", "N", batch_, "windows that are read together (default: 1)", 1, 4096)
-      .choice("--dtype", kActivationTypes, dtype_,
-              "type of activations (default: the checkpoint's)")
       .text("--memory-limit", "SIZE", memory_limit_,
             "refuse what needs more, like 8G or 500MB (default: what the system has)");
   common_.declare_rest(options);
@@ -101,7 +102,7 @@ void PerplexityCommand::plan(const models::ModelInfo& info) {
 
 models::LoadedModel PerplexityCommand::load(const std::string& folder) const {
   models::LoadOptions options;
-  if (dtype_) options.activations = dtype_from_name(*dtype_);
+  precision_.apply(options);
   const auto available = static_cast<int64_t>(available_memory());
   options.memory_limit = std::min(available > 0 ? available : INT64_MAX, most_memory_);
   options.context = options_.batch * options_.context;
