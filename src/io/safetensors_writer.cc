@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json_writer.h"
 #include "base/strings.h"
+#include "io/block_writer.h"
 #include "io/safetensors.h"
 
 namespace mica::io {
@@ -172,10 +173,12 @@ class SafetensorsWriter::Impl {
                   excerpt(tensor, 200), place.end - place.next);
     if (bytes.empty()) return;
     File& file = begun(place.file);
-    file.out->write_at(place.next, text_of(bytes));
+    file.blocks->write(place.next, bytes);
     place.next += bytes.size();
     file.missing -= bytes.size();
-    if (file.missing == 0) file.out->close();
+    if (file.missing > 0) return;
+    file.blocks->flush();
+    file.out->close();
   }
 
   void commit() {
@@ -188,7 +191,9 @@ class SafetensorsWriter::Impl {
     std::vector<std::string> renamed;
     try {
       for (size_t i = 0; i < files_.size(); ++i) {
-        begun(i).out->commit();
+        File& file = begun(i);
+        file.blocks->flush();  // of a file without a single byte of tensors
+        file.out->commit();
         renamed.push_back(path_of(plan_[i]));
       }
       if (plan_.size() > 1) write_file(folder_ + '/' + kIndex, index());
@@ -205,6 +210,7 @@ class SafetensorsWriter::Impl {
   };
   struct File {
     std::unique_ptr<AtomicFile> out;  // none before its first byte
+    std::unique_ptr<BlockWriter> blocks;
     uint64_t missing = 0;
   };
 
@@ -216,7 +222,9 @@ class SafetensorsWriter::Impl {
     const SafetensorsFilePlan& plan = plan_[number];
     file.out = std::make_unique<AtomicFile>(path_of(plan));
     file.out->reserve(plan.bytes);
-    file.out->write(make_header(tensors_, plan.tensors, options_.metadata, plan.name));
+    file.blocks = std::make_unique<BlockWriter>(*file.out, plan.bytes);
+    const std::string header = make_header(tensors_, plan.tensors, options_.metadata, plan.name);
+    file.blocks->write(0, std::as_bytes(std::span(header)));
     return file;
   }
 

@@ -248,7 +248,7 @@ void write_random_model(Json config, const std::string& folder, const RandomMode
   for (const io::TensorSpec& tensor : plan.tensors) total += bytes_of(tensor);
   Progress progress("writing random weights", static_cast<uint64_t>(total), Progress::Unit::Bytes);
   io::SafetensorsWriter writer(folder, plan.tensors, {.shard_bytes = uint64_t{5} << 30});
-  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+  auto make = [&](size_t i) {
     const io::TensorSpec& tensor = plan.tensors[i];
     const Filling filling =
         filling_of(plan.kinds[i], options.dtype, quantization ? quantization->bits : 0, tensor.name,
@@ -258,6 +258,9 @@ void write_random_model(Json config, const std::string& folder, const RandomMode
       progress.advance(piece.size());
       if (options.between_pieces) options.between_pieces();
     });
+  };
+  for (const auto& file : writer.files()) {
+    for (size_t i : file.tensors) make(i);
   }
   config.set("torch_dtype", dtype_name(options.dtype));
   write_file(folder + "/config.json", config.dump(2) + '\n');
