@@ -28,8 +28,76 @@ HWY_INLINE hn::Vec<DotTag<double>> load_part(DotTag<double> d, const double* p, 
   return hn::Load(d, part);
 }
 
+// Vectors that rows of S are multiplied with are in pairs of this many elements, the even ones
+// first: both halves of a word of two bfloat16 numbers are numbers in one instruction.
+template <class T, class S>
+constexpr int64_t kPairs = std::is_same_v<S, bfloat16_t> && HWY_TARGET != HWY_SCALAR
+                               ? static_cast<int64_t>(hn::MaxLanes(DotTag<T>()))
+                               : 0;
+
+#if HWY_TARGET != HWY_SCALAR
+// Elements 0, 2, 4 … and 1, 3, 5 … of a vector twice as long.
+HWY_INLINE void load_pairs(F32 d, const bfloat16_t* p, VF32& even, VF32& odd) {
+  const hn::Rebind<uint32_t, F32> du;
+  const auto words = hn::LoadU(du, reinterpret_cast<const uint32_t*>(p));
+  even = hn::BitCast(d, hn::ShiftLeft<16>(words));
+  odd = hn::BitCast(d, hn::And(words, hn::Set(du, 0xffff0000u)));
+}
+
+template <int R, int C>
+void dots_of_pairs(const DotBlock<float>& block) {
+  const F32 d;
+  constexpr int64_t L = kPairs<float, bfloat16_t>, kLines = R * L * 4 / 64;
+  VF32 sum[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) sum[r][c] = hn::Zero(d);
+  Ahead ahead{block.ahead};
+  auto add = [&](int64_t k, auto&& row_at) {
+    VF32 even[R], odd[R];
+    for (int r = 0; r < R; ++r) load_pairs(d, row_at(r), even[r], odd[r]);
+    for (int c = 0; c < C; ++c) {
+      const float* vector = block.vectors + c * block.stride + k;
+      const auto x_even = hn::LoadU(d, vector), x_odd = hn::LoadU(d, vector + L);
+      for (int r = 0; r < R; ++r)
+        sum[r][c] = hn::MulAdd(odd[r], x_odd, hn::MulAdd(even[r], x_even, sum[r][c]));
+    }
+  };
+  const bfloat16_t* rows[R];
+  for (int r = 0; r < R; ++r) rows[r] = reinterpret_cast<const bfloat16_t*>(block.rows[r]);
+  int64_t k = 0;
+  for (; k + 2 * L <= block.k; k += 2 * L) {
+    if (block.ahead) ahead.fetch(kLines);
+    add(k, [&](int r) { return rows[r] + k; });
+  }
+  if (k < block.k) {
+    bfloat16_t last[R][2 * L] = {};
+    for (int r = 0; r < R; ++r) std::copy(rows[r] + k, rows[r] + block.k, last[r]);
+    add(k, [&](int r) { return last[r]; });
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) block.out[r * kDotVectors + c] = sum_lanes(d, sum[r][c]);
+}
+#endif
+
+void pair_up(int64_t k, float* vector) {
+#if HWY_TARGET != HWY_SCALAR
+  const F32 d;
+  constexpr int64_t L = kPairs<float, bfloat16_t>;
+  for (int64_t i = 0; i < k; i += 2 * L) {
+    const auto low = hn::LoadU(d, vector + i), high = hn::LoadU(d, vector + i + L);
+    hn::StoreU(hn::ConcatEven(d, high, low), d, vector + i);
+    hn::StoreU(hn::ConcatOdd(d, high, low), d, vector + i + L);
+  }
+#else
+  (void)k, (void)vector;
+#endif
+}
+
 template <class T, class S, int R, int C>
 void dots_of(const DotBlock<T>& block) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kPairs<T, S> > 0) return dots_of_pairs<R, C>(block);
+#endif
   const DotTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const S* rows[R];
@@ -40,7 +108,10 @@ void dots_of(const DotBlock<T>& block) {
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) sum[r][c] = hn::Zero(d);
   int64_t k = 0;
+  Ahead ahead{block.ahead};
+  constexpr int64_t kLines = R * static_cast<int64_t>(hn::MaxLanes(d) * sizeof(S)) / 64;
   for (; k + lanes <= block.k; k += lanes) {
+    if (block.ahead) ahead.fetch(kLines);
     hn::Vec<DotTag<T>> row[R];
     for (int r = 0; r < R; ++r) row[r] = load(d, rows[r] + k);
     for (int c = 0; c < C; ++c) {
@@ -99,9 +170,11 @@ namespace mica::cpu {
 
 HWY_EXPORT(dots_float);
 HWY_EXPORT(dots_double);
+HWY_EXPORT(pair_up);
 
 void dot_block(const DotBlock<float>& block) { HWY_DYNAMIC_DISPATCH(dots_float)(block); }
 void dot_block(const DotBlock<double>& block) { HWY_DYNAMIC_DISPATCH(dots_double)(block); }
+void pair_up_vector(int64_t k, float* vector) { HWY_DYNAMIC_DISPATCH(pair_up)(k, vector); }
 
 namespace {
 
@@ -114,7 +187,7 @@ struct Sides {
         vectors(swapped ? g.right : g.left),
         row_count(swapped ? g.m : g.n),
         vector_count(swapped ? g.n : g.m),
-        padded((g.k + 15) / 16 * 16) {}
+        padded((g.k + 31) / 32 * 32) {}
   static bool few(int64_t count, int64_t k, const GemmOperand& vectors, const GemmOperand& rows) {
     return count <= kMaxDots && k >= kDotDepth * count && rows.inner_stride == 1 && !rows.fill &&
            !vectors.fill;
@@ -132,10 +205,13 @@ void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, in
   const std::byte* rows[kDotRows];
   for (int r = 0; r < row_count; ++r) rows[r] = sides.rows.vector(row0 + r);
   T out[kDotRows * kDotVectors];
+  const std::byte* ahead =
+      rows[row_count - 1] + sides.rows.vector_stride * size_of(sides.rows.dtype);
   for (int64_t v = 0; v < sides.vector_count; v += kDotVectors) {
     int count = static_cast<int>(std::min<int64_t>(kDotVectors, sides.vector_count - v));
     dot_block({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count,
-               g.k, out});
+               g.k, out, ahead});
+    ahead = nullptr;
     for (int r = 0; r < row_count; ++r)
       for (int c = 0; c < count; ++c) {
         T value = out[r * kDotVectors + c];
@@ -183,6 +259,11 @@ void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
   Sides<T> sides(g);
   T* vectors = reinterpret_cast<T*>(workspace.data());
   widen_vectors(sides.vectors, sides.vector_count, g.k, sides.padded, vectors);
+  if constexpr (std::is_same_v<T, float>) {
+    if (sides.rows.dtype == Dtype::BF16)
+      for (int64_t i = 0; i < sides.vector_count; ++i)
+        pair_up_vector(g.k, vectors + i * sides.padded);
+  }
   // A grain of some 20,000 products is a few microseconds' work.
   int64_t grain = std::max<int64_t>(1, 20000 / (g.k * sides.vector_count)) * kDotRows;
   ThreadPool::shared().parallel_for(sides.row_count, grain, [&](int64_t begin, int64_t end) {

@@ -20,7 +20,8 @@ inline constexpr int64_t kMaxDots = 16, kDotDepth = 32;
 inline constexpr int kDotRows = 4, kDotVectors = 4;
 
 // Dot products of `rows` (up to kDotRows, of dtype) with `vectors` (up to kDotVectors, `stride`
-// apart, zero from k to the next multiple of 16): out[row * kDotVectors + vector].
+// apart, zero from k to the next multiple of 32): out[row * kDotVectors + vector]. For bfloat16
+// rows the vectors must have gone through pair_up_vector.
 template <class T>
 struct DotBlock {
   const std::byte* const* rows;
@@ -31,9 +32,11 @@ struct DotBlock {
   int vector_count;
   int64_t k;
   T* out;
+  const std::byte* ahead = nullptr;  // where the next rows begin
 };
 void dot_block(const DotBlock<float>& block);
 void dot_block(const DotBlock<double>& block);
+void pair_up_vector(int64_t k, float* vector);
 
 // The operand's first `count` vectors as T, `stride` apart, zero beyond k.
 template <class T>

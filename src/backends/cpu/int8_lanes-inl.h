@@ -30,13 +30,6 @@ HWY_INLINE __m256i quad_sums(__m256i pairs, int factor) {
 }
 #endif
 
-// Into the second-level cache, which has more misses in flight than the first.
-HWY_INLINE void prefetch_far(const void* p) {
-#if defined(__GNUC__)
-  __builtin_prefetch(p, 0, 2);
-#endif
-}
-
 // Keeps the compiler from loading again what it could read from a register.
 HWY_INLINE void keep_loaded([[maybe_unused]] VU8& bytes) {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32

@@ -146,6 +146,21 @@ HWY_INLINE void store_part(F32 d, VF32 v, T* p, size_t n) {
   std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
 }
 
+// Into the second-level cache, which has more misses in flight than the first.
+HWY_INLINE void prefetch_far(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 2);
+#endif
+}
+// Memory that will be read soon, fetched in the order in which it lies: loads alone keep too few
+// lines on their way.
+struct Ahead {
+  const std::byte* next;
+  HWY_INLINE void fetch(int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i, next += 64) prefetch_far(next);
+  }
+};
+
 // e^x for x <= 88 to about 1 ulp; 0 below -87.3 (no subnormal results), NaN for NaN. Cephes'
 // polynomial; the power of two is made from the bits of a sum with 1.5 * 2^23.
 HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {

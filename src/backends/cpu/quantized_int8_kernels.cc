@@ -198,15 +198,6 @@ void read_scales(const std::byte* const* rows, Dtype dtype, int64_t g0, int64_t 
   }
 }
 
-// Memory that the next tile reads, fetched in the order in which it lies while this one is
-// multiplied: loads alone keep too few lines on their way.
-struct Ahead {
-  const std::byte* next;
-  HWY_INLINE void fetch(int64_t lines) {
-    for (int64_t i = 0; i < lines; ++i, next += 64) prefetch_far(next);
-  }
-};
-
 // One vector of four packed rows, at byte `at` of the row, times M rows of x.
 template <int kBits, int M>
 HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t* const* x,
