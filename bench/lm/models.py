@@ -25,6 +25,14 @@ def name(shape, bits=0, group=64, dtype="bfloat16", layers=0):
     return f"{shape}{cut}-" + (f"{bits}bit{group}" if bits else dtype)
 
 
+def settle(path):
+    """Onto the disk and out of the page cache: read again, it lies there in large pages, however it was
+    written, as a model does that was downloaded before the machine started."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def folder(shape, bits=0, group=64, dtype="bfloat16", layers=0):
     """The folder with the model, made if there is none."""
     path = place() / name(shape, bits, group, dtype, layers)
@@ -36,6 +44,8 @@ def folder(shape, bits=0, group=64, dtype="bfloat16", layers=0):
     words += ["--bits", bits, "--group-size", group] if bits else []
     words += ["--layers", layers] if layers else []
     subprocess.run(list(map(str, words)), check=True)
+    for file in half.glob("*.safetensors"):
+        settle(file)
     half.rename(path)
     return path
 
@@ -47,4 +57,5 @@ def gguf(model, kind):
     path = model.with_name(f"{model.name}-{kind}.gguf")
     if not path.exists():
         write_gguf(model, path, kind)
+        settle(path)
     return path
