@@ -15,6 +15,8 @@
 #include "core/counters.h"
 #include "core/device.h"
 #include "core/dtype.h"
+#include "core/profile_report.h"
+#include "core/profiler.h"
 #include "core/shape.h"
 #include "core/tree.h"
 #include "generate/engine.h"

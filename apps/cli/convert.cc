@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "common.h"
 #include "core/counters.h"
+#include "profile.h"
 #include "subcommand.h"
 
 namespace mica::cli {
@@ -28,6 +29,7 @@ class Convert : public Subcommand {
   std::string text(const tune::ConversionPlan& plan, double seconds) const;
 
   CommonOptions common_;
+  ProfileOptions profile_;
   std::optional<std::string> target_, mixed_, dtype_, shard_size_;
   std::optional<int64_t> bits_, group_size_;
   std::vector<std::string> layers_;
@@ -58,6 +60,7 @@ void Convert::declare(Options& options) {
               "cast floating tensors, scales and biases included (default: as stored)")
       .text("--shard-size", "SIZE", shard_size_,
             "at most so many bytes of tensors in a file, like 500MB; 0: one file (default: 5G)");
+  profile_.declare(options);
   common_.declare_rest(options);
 }
 
@@ -169,6 +172,7 @@ int Convert::run() {
   options.target = target_.value_or("");
   const auto start = std::chrono::steady_clock::now();
   tune::Conversion conversion(std::move(options));
+  profile_.start();
   if (!dry_run_) conversion.run();
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
   const tune::ConversionPlan& plan = conversion.plan();
@@ -176,6 +180,7 @@ int Convert::run() {
     write_output(json(plan, time.count()));
   else if (!common_.quiet)
     write_untrusted(text(plan, time.count()));
+  profile_.finish();
   return kSuccess;
 }
 

@@ -11,6 +11,7 @@
 #include "generate/generation_config.h"
 #include "models/load.h"
 #include "models/registry.h"
+#include "profile.h"
 #include "subcommand.h"
 
 namespace mica::cli {
@@ -44,6 +45,7 @@ class Generate : public Subcommand {
   int64_t prompt_size() const { return static_cast<int64_t>(prompt_.size()); }
 
   CommonOptions common_;
+  ProfileOptions profile_;
   PrecisionOptions precision_;
   std::optional<std::string> prompt_text_, prompt_ids_, device_, memory_limit_;
   std::optional<int64_t> max_tokens_, seed_, top_k_, logprobs_, prompt_logprobs_, prefill_chunk_,
@@ -86,6 +88,7 @@ void Generate::declare(Options& options) {
       .flag("--ignore-eos", ignore_eos_, "go on after the model's end-of-text tokens");
   declare_sampling(options);
   declare_output(options);
+  profile_.declare(options);
   common_.declare_rest(options);
 }
 
@@ -277,6 +280,7 @@ int Generate::run() {
   engine_options.max_context = max_context_.value_or(0);
   engine_options.use_cache = !no_cache_;
   generate::Engine engine(model_.model, tokenizer_, engine_options);
+  profile_.start();
   answer.run(engine, std::move(request), tokenizer_ != nullptr);
   if (!info_->learned_positions && prompt_size() <= info_->max_positions &&
       answer.length() > info_->max_positions)
@@ -286,6 +290,7 @@ int Generate::run() {
     write_output(answer.json() + '\n');
   else if (!common_.quiet)
     print_message(answer.statistics());
+  profile_.finish();
   return answer.was_interrupted() ? kInterrupted : kSuccess;
 }
 

@@ -14,6 +14,7 @@
 #include "core/counters.h"
 #include "models/load.h"
 #include "models/registry.h"
+#include "profile.h"
 #include "subcommand.h"
 
 namespace mica::cli {
@@ -36,6 +37,7 @@ class PerplexityCommand : public Subcommand {
   std::string text(const tune::Perplexity& result, double seconds) const;
 
   CommonOptions common_;
+  ProfileOptions profile_;
   PrecisionOptions precision_;
   std::optional<std::string> file_, memory_limit_;
   std::optional<int64_t> context_, stride_, max_tokens_, batch_;
@@ -76,6 +78,7 @@ void PerplexityCommand::declare(Options& options) {
       .integer("--batch-size", "N", batch_, "windows that are read together (default: 1)", 1, 4096)
       .text("--memory-limit", "SIZE", memory_limit_,
             "refuse what needs more, like 8G or 500MB (default: what the system has)");
+  profile_.declare(options);
   common_.declare_rest(options);
 }
 
@@ -154,10 +157,12 @@ int PerplexityCommand::run() {
     if (interrupted()) throw Interrupted{};
     progress->advance(static_cast<uint64_t>(tokens));
   };
+  profile_.start();
   const tune::Perplexity result = tune::measure_perplexity(*loaded.model, ids, options_);
   progress.reset();
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
   write_output(common_.json() ? json(result, time.count()) : text(result, time.count()));
+  profile_.finish();
   return kSuccess;
 }
 

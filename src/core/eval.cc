@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/graph.h"
+#include "core/profiler.h"
 #include "core/run.h"
 #include "core/trace.h"
 
@@ -122,6 +123,7 @@ void run_segment(Work& work, size_t first, size_t last) {
   ScratchLease scratch;
   std::shared_ptr<const Plan> plan;
   try {
+    detail::ProfilePhase phase(ProfileKind::Plan);
     number_segment(work, first, last, scratch->segment);
     plan = plan_for(scratch->segment);
     scratch->runner.bind(scratch->segment, *plan);
@@ -130,6 +132,7 @@ void run_segment(Work& work, size_t first, size_t last) {
     throw;
   }
   try {
+    detail::ProfilePhase phase(ProfileKind::Run);
     scratch->runner.run();
     scratch->runner.check_mapped_files();
   } catch (...) {
@@ -254,12 +257,17 @@ bool all_done(std::span<const Array> arrays) {
   return done;
 }
 
+Work collect_recorded(std::span<const Array> arrays) {
+  detail::ProfilePhase phase(ProfileKind::Collect);
+  return collect(arrays);
+}
+
 }  // namespace
 
 void eval(std::span<const Array> arrays) {
   // Another thread's evaluation may give its claim back (out of memory); then the work is ours.
   while (!all_done(arrays)) {
-    Work work = collect(arrays);
+    Work work = collect_recorded(arrays);
     if (!work.nodes.empty())
       run_work(work);
     else
@@ -273,7 +281,7 @@ void eval(std::initializer_list<Array> arrays) {
 
 void async_eval(std::span<const Array> arrays) {
   if (all_done(arrays)) return;
-  Work work = collect(arrays);
+  Work work = collect_recorded(arrays);
   if (!work.nodes.empty()) worker().push(std::move(work), Arrays(arrays.begin(), arrays.end()));
 }
 

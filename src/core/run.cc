@@ -3,6 +3,7 @@
 
 #include "base/mapped_file.h"
 #include "core/counters.h"
+#include "core/profiler.h"
 
 namespace mica {
 
@@ -21,12 +22,17 @@ std::string describe(const SegmentNode& node) {
 }  // namespace
 
 void Runner::run() {
+  const bool recorded = detail::is_profiling();
   size_t move = 0, call = 0;
   for (size_t step = 0; step < step_end_.size(); ++step) {
     for (; call < step_end_[step]; ++call) {
       for (; move < moves_.size() && moves_[move].call == call; ++move)
         moves_[move].buffer->read(moves_[move].device);
-      if (!calls_[call].skip) run_call(calls_[call]);
+      if (calls_[call].skip) continue;
+      if (recorded) [[unlikely]]
+        run_recorded(calls_[call]);
+      else
+        run_call(calls_[call]);
     }
     mark_written(step);
     completed_ = step + 1;
@@ -86,6 +92,24 @@ void Runner::run_call(const Call& call) {
     if (!call.node) throw;
     throw Error(error.kind(), fmt::format("{} (in {})", error.what(), describe(*call.node)));
   }
+}
+
+// What a call costs is asked before it runs: its outputs may take the memory of its inputs.
+void Runner::run_recorded(const Call& call) {
+  std::span<const View> all(views_);
+  auto inputs = all.subspan(call.first_view, call.input_count);
+  auto outputs = all.subspan(call.first_view + call.input_count, call.output_count);
+  const bool kernel = call.kind == CallKind::Kernel;
+  KernelCall asked{nullptr, nullptr, inputs, outputs, {}};
+  // Rules may read operands, which only the host's memory allows.
+  if (kernel && backend_of(call.device).shares_host_memory())
+    asked = {call.node->node->op, call.node->node->params, inputs, outputs, {}};
+  const Cost cost = cost_of(asked);
+  const int64_t start = detail::profile_clock();
+  run_call(call);
+  detail::record_call(kernel ? call.node->node->op : nullptr,
+                      call.kind == CallKind::Region ? &call.region->region : nullptr, inputs,
+                      outputs, cost, start);
 }
 
 bool Runner::consumed(size_t external, size_t steps) const {

@@ -86,6 +86,7 @@ class Runner {
   size_t bytes_of(int32_t ref) const;
 
   void run_call(const Call& call);
+  void run_recorded(const Call& call);
   void mark_written(size_t step);
   RegionCall region_call(const RegionStep& step, const Call& call);
 
