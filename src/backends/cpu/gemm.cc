@@ -29,12 +29,33 @@ int64_t align_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 // Where part i of `parts` nearly equal parts of `total` begins.
 int64_t part_begin(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
 
+template <class T>
+bool is_streamed(const Gemm<T>& g) {
+  return g.m <= kStreamedRows && g.right.vector_stride == 1 && !g.right.chosen && !g.right.fill;
+}
+
+bool has_pairs(const GemmOperand& operand) {
+  return operand.dtype == Dtype::BF16 && !operand.fill &&
+         (operand.inner_stride == 1 || (operand.vector_stride == 1 && !operand.chosen));
+}
+
+// The product in terms of pairs of bfloat16 numbers, if that is faster.
+template <class T>
+Gemm<T> in_fastest_terms(const Gemm<T>& g) {
+  Gemm<T> result = g;
+  if constexpr (std::is_same_v<T, float>) {
+    if (g.k % 2 != 0 || !has_pairs(g.left) || !has_pairs(g.right) || is_streamed(g)) return result;
+    result.kernels = bfloat16_pair_kernels();
+    if (result.kernels) result.k /= 2;
+  }
+  return result;
+}
+
 // How a product is cut. Blocks of rows x columns x depth are packed and multiplied in turn.
 template <class T>
 struct Blocks {
-  explicit Blocks(const Gemm<T>& g) : kernels(gemm_kernels<T>()) {
-    streamed =
-        g.m <= kStreamedRows && g.right.vector_stride == 1 && !g.right.chosen && !g.right.fill;
+  explicit Blocks(const Gemm<T>& g) : kernels(g.kernels ? *g.kernels : gemm_kernels<T>()) {
+    streamed = is_streamed(g);
     row_blocks = ceil_div(g.m, kMaxRows);
     column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
     // Whole groups of quantized matrices.
@@ -65,14 +86,13 @@ struct Blocks {
 };
 
 template <class T>
-void pack_panel(const GemmOperand& operand, int64_t first, int count, int width, int64_t k0,
-                int64_t kc, T* panel) {
+void pack_panel(const GemmKernels<T>& kernels, const GemmOperand& operand, int64_t first, int count,
+                int width, int64_t k0, int64_t kc, T* panel) {
   if (operand.fill) return operand.fill(operand.context, first, count, width, k0, kc, panel);
   const std::byte* vectors[kMaxPanelWidth];
   for (int i = 0; i < count; ++i) vectors[i] = operand.vector(first + i);
   bool dense = operand.vector_stride == 1 && !operand.chosen;
-  gemm_kernels<T>().pack({vectors, count, operand.dtype, operand.inner_stride, dense}, width, k0,
-                         kc, panel);
+  kernels.pack({vectors, count, operand.dtype, operand.inner_stride, dense}, width, k0, kc, panel);
 }
 
 // The block of rows m0 … m0 + m and columns n0 … n0 + n.
@@ -153,12 +173,12 @@ class BlockRun {
     if (i >= left_panels_)
       return pack_right(i - left_panels_, k0, kc, right_ + (i - left_panels_) * b_.right_panel);
     int64_t begin = left_begin(i);
-    pack_panel(g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin), b_.kernels.rows,
-               k0, kc, left_ + i * b_.left_panel);
+    pack_panel(b_.kernels, g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin),
+               b_.kernels.rows, k0, kc, left_ + i * b_.left_panel);
   }
   void pack_right(int64_t j, int64_t k0, int64_t kc, T* panel) {
     int64_t begin = right_begin(j);
-    pack_panel(g_.right, n0_ + begin, static_cast<int>(right_begin(j + 1) - begin),
+    pack_panel(b_.kernels, g_.right, n0_ + begin, static_cast<int>(right_begin(j + 1) - begin),
                b_.kernels.columns, k0, kc, panel);
   }
 
@@ -269,7 +289,7 @@ template <class T>
 size_t Gemm<T>::workspace() const {
   if (m == 0 || n == 0 || k == 0) return 0;
   if (is_dots(*this)) return dots_workspace(*this);
-  return Blocks<T>(*this).bytes();
+  return Blocks<T>(in_fastest_terms(*this)).bytes();
 }
 
 template <class T>
@@ -293,7 +313,8 @@ void Gemm<T>::run(std::span<std::byte> workspace) const {
   }
   MICA_ASSERT(workspace.size() >= this->workspace());
   if (is_dots(*this)) return run_dots(*this, workspace);
-  Blocks<T> blocks(*this);
+  const Gemm<T> gemm = in_fastest_terms(*this);
+  Blocks<T> blocks(gemm);
   T* memory = reinterpret_cast<T*>(workspace.data());
   for (int64_t i = 0; i < blocks.row_blocks; ++i) {
     int64_t m0 = part_begin(m, blocks.row_blocks, i);
@@ -301,7 +322,7 @@ void Gemm<T>::run(std::span<std::byte> workspace) const {
     for (int64_t j = 0; j < blocks.column_blocks; ++j) {
       int64_t n0 = part_begin(n, blocks.column_blocks, j);
       int64_t n1 = part_begin(n, blocks.column_blocks, j + 1);
-      BlockRun<T>(*this, blocks, memory, m0, m1 - m0, n0, n1 - n0).run();
+      BlockRun<T>(gemm, blocks, memory, m0, m1 - m0, n0, n1 - n0).run();
     }
   }
 }

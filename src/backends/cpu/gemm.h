@@ -10,7 +10,8 @@
 // What is guaranteed: each element is the sum over k of fused products in ascending order, within
 // blocks of at most kGemmDepth terms whose sums are then added in order, and is rounded once.
 // It depends on the operands' values and K only: not on M, N, the layouts, or the number of
-// threads.
+// threads. (Few rows are summed otherwise, dots.h; products of bfloat16 may add pairs of terms,
+// gemm_kernels.h.)
 #pragma once
 
 #include <cstdint>
@@ -73,6 +74,7 @@ struct Gemm {
   int64_t m = 0, n = 0, k = 0;
   GemmOperand left, right;
   GemmOutput out;
+  const GemmKernels<T>* kernels = nullptr;  // others than those of T; k is in their terms
 
   size_t workspace() const;
   // What this or any smaller m needs.

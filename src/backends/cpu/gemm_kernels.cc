@@ -44,8 +44,23 @@ constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag<T>()));
 constexpr int kRows = MICA_GEMM_ROWS;
 constexpr int kVectors = MICA_GEMM_VECTORS;
 
+// What an element of a panel is: a number, or two of bfloat16 that follow each other along k.
+enum class Terms { Numbers, Pairs };
+
+template <Terms kTerms, class V>
+HWY_INLINE V add_product(V left, V right, V sum) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  if constexpr (kTerms == Terms::Pairs) {
+    // AVX-512 BF16, for which Highway's targets have no name: pair_kernels() asks the processor.
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
+    return sum;
+  }
+#endif
+  return hn::MulAdd(left, right, sum);
+}
+
 // Sums of a[r] * b[v] over k. S: the type of b's elements.
-template <class T, class S, int R, int V>
+template <class T, class S, int R, int V, Terms kTerms = Terms::Numbers>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, const S* HWY_RESTRICT b,
                              int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
@@ -54,14 +69,14 @@ HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, const S* HWY_R
     for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
     for (int r = 0; r < R; ++r) {
       const auto left = hn::Set(d, a[r]);
-      for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(left, row[v], sum[r][v]);
+      for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
     }
     a += kRows;
     b += ldb;
   }
 }
 
-template <class T, int R, int V>
+template <class T, Terms kTerms, int R, int V>
 void multiply_block(int64_t kc, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, T* HWY_RESTRICT c,
                     int64_t ldc, bool accumulate) {
   const Tag<T> d;
@@ -72,7 +87,7 @@ void multiply_block(int64_t kc, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b
       if (accumulate) hwy::Prefetch(c + r * ldc + v * L);
       sum[r][v] = hn::Zero(d);
     }
-  sum_products<T, T, R, V>(kc, a, b, kVectors * L, sum);
+  sum_products<T, T, R, V, kTerms>(kc, a, b, kVectors * L, sum);
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
       T* place = c + r * ldc + v * L;
@@ -96,16 +111,17 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 
 template <class T>
 using Block = void (*)(int64_t, const T*, const T*, T*, int64_t, bool);
-template <class T, int... I>
+template <class T, Terms kTerms, int... I>
 constexpr std::array<Block<T>, sizeof...(I)> blocks(std::integer_sequence<int, I...>) {
-  return {&multiply_block<T, I / kVectors + 1, I % kVectors + 1>...};
+  return {&multiply_block<T, kTerms, I / kVectors + 1, I % kVectors + 1>...};
 }
 
-template <class T>
+template <class T, Terms kTerms = Terms::Numbers>
 void multiply(int m, int n, int64_t kc, const T* a, const T* b, T* c, int64_t ldc,
               bool accumulate) {
   constexpr int L = kLanes<T>;
-  static constexpr auto table = blocks<T>(std::make_integer_sequence<int, kRows * kVectors>());
+  static constexpr auto table =
+      blocks<T, kTerms>(std::make_integer_sequence<int, kRows * kVectors>());
   int vectors = (n + L - 1) / L;
   Block<T> block = table[static_cast<size_t>((m - 1) * kVectors + vectors - 1)];
   if (n == vectors * L) return block(kc, a, b, c, ldc, accumulate);
@@ -224,6 +240,28 @@ void pack_float(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
   }
 }
 
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+// Pairs of bfloat16 numbers, dense along k or side by side; k0 and kc count pairs.
+void pack_pairs(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
+  if (!source.dense) return pack_along<float>(source, width, k0, kc, panel);
+  const hn::ScalableTag<uint32_t> d;
+  const hn::Rebind<uint16_t, decltype(d)> d16;
+  constexpr int L = kLanes<float>;
+  const auto* first = reinterpret_cast<const uint16_t*>(source.vectors[0]);
+  auto* to = reinterpret_cast<uint32_t*>(panel);
+  for (int64_t k = k0; k < k0 + kc; ++k, to += width) {
+    const uint16_t *even = first + 2 * k * source.stride, *odd = even + source.stride;
+    int i = 0;
+    for (; i + L <= source.count; i += L)
+      hn::StoreU(hn::Or(hn::PromoteTo(d, hn::LoadU(d16, even + i)),
+                        hn::ShiftLeft<16>(hn::PromoteTo(d, hn::LoadU(d16, odd + i)))),
+                 d, to + i);
+    for (; i < source.count; ++i) to[i] = even[i] | static_cast<uint32_t>(odd[i]) << 16;
+    for (; i < width; ++i) to[i] = 0;
+  }
+}
+#endif
+
 void pack_double(const PanelSource& source, int width, int64_t k0, int64_t kc, double* panel) {
   pack_each<double>(source, width, k0, kc, panel);
 }
@@ -269,6 +307,18 @@ const GemmKernels<float>* float_kernels() {
                                                  &multiply<float>, &stream_float};
   return &kernels;
 }
+// Products of bfloat16 run at twice the rate of float32 on AMD's processors that have them, and at
+// half of it on Intel's (measured: Zen 4, Emerald Rapids).
+const GemmKernels<float>* pair_kernels() {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  static constexpr GemmKernels<float> kernels = {kRows, kVectors * kLanes<float>, &pack_pairs,
+                                                 &multiply<float, Terms::Pairs>, nullptr};
+  static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+  return fast ? &kernels : nullptr;
+#else
+  return nullptr;
+#endif
+}
 const GemmKernels<double>* double_kernels() {
   static constexpr GemmKernels<double> kernels = {kRows, kVectors * kLanes<double>, &pack_double,
                                                   &multiply<double>, &stream_double};
@@ -283,6 +333,7 @@ HWY_AFTER_NAMESPACE();
 namespace mica::cpu {
 
 HWY_EXPORT(float_kernels);
+HWY_EXPORT(pair_kernels);
 HWY_EXPORT(double_kernels);
 HWY_EXPORT(store_rounded);
 HWY_EXPORT(load_widened);
@@ -295,6 +346,7 @@ template <>
 const GemmKernels<double>& gemm_kernels<double>() {
   return *HWY_DYNAMIC_DISPATCH(double_kernels)();
 }
+const GemmKernels<float>* bfloat16_pair_kernels() { return HWY_DYNAMIC_DISPATCH(pair_kernels)(); }
 
 void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to) {
   HWY_DYNAMIC_DISPATCH(store_rounded)(from, n, dtype, to);

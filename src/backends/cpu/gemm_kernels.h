@@ -50,6 +50,12 @@ struct GemmKernels {
 template <class T>
 const GemmKernels<T>& gemm_kernels();
 
+// Kernels whose panels hold pairs of bfloat16 numbers that follow each other along k, in place of
+// floats; k, where they count, counts pairs. A product adds both of a pair, the even one last,
+// rounding to nearest even; numbers below 2^-126 are zero. Sources are dense along k or `dense`.
+// nullptr where they are no faster.
+const GemmKernels<float>* bfloat16_pair_kernels();
+
 // Rounds n floats to the floating dtype at `to`.
 void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to);
 // Converts n elements of a floating type to float.
