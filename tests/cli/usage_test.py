@@ -2,7 +2,7 @@
 
 import json
 
-from support import CliTest
+from support import MICA, CliTest
 
 COMMANDS = ["generate", "bench", "tokenize", "detokenize", "inspect", "devices"]
 
@@ -32,6 +32,13 @@ class Usage(CliTest):
         self.assertGreaterEqual(told[0]["threads"], 1)
         self.assertGreater(told[0]["available_bytes"], 0)
         self.assertIn("cpu (default)", self.output("devices"))
+
+    def test_no_library_measures_anything_at_the_start(self):
+        self.env["LD_DEBUG"] = "bindings"
+        told = self.mica("--version").stderr.decode()
+        self.assertIn("binding file", told)
+        measured = [line for line in told.splitlines() if "15TimerResolutionEv'" in line]
+        self.assertEqual([line for line in measured if MICA not in line.split(" to ")[1]], [])
 
     def test_wrong_usage(self):
         cases = {
