@@ -107,5 +107,6 @@ void bind_transforms(nb::module_& m);
 void bind_compile(nb::module_& m);
 void bind_custom_function(nb::module_& m);
 void bind_evaluation(nb::module_& m);
+void bind_profiler(nb::module_& m);
 
 }  // namespace mica::python

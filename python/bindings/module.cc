@@ -33,6 +33,7 @@ NB_MODULE(core, m) {
   python::bind_compile(m);
   python::bind_custom_function(m);
   python::bind_evaluation(m);
+  python::bind_profiler(m);
   nb::module_ random = nb::borrow<nb::module_>(m.attr("random"));
   python::bind_random_state(random);
 }
