@@ -99,8 +99,8 @@ void Bench::declare(Options& options) {
           "generate` uses. Each figure is the median of several repetitions after one that does "
           "not count. Beside it stands its share of what the machine gives at that moment: "
           "generation is put beside a streaming read of memory (every weight once per step, and "
-          "the cache), prompts beside multiplications in registers (8-bit integers for quantized "
-          "models, else float32).")
+          "the cache), prompts beside multiplications in registers (of 8-bit integers where "
+          "products round activations to them, else float32).")
       .about("Without a model of your own, --shape makes one with random weights in real size.")
       .example("mica bench -m path/to/model", "a prompt of 512 tokens, then 128 new ones")
       .example("mica bench --shape llama-1b --bits 4 -p 512,2048 -n 128 -b 1,8",
@@ -276,7 +276,7 @@ std::string Bench::json(const BenchRunner& runner) const {
   json.key("peak_rss_bytes").value(runner.peak_memory());
   json.key("ceilings").begin_object();
   write_spread(json, "read_bytes_per_s", runner.read_ceilings());
-  write_spread(json, runner.quantized() ? "int8_ops_per_s" : "float32_ops_per_s",
+  write_spread(json, runner.rounds_activations() ? "int8_ops_per_s" : "float32_ops_per_s",
                runner.arithmetic_ceilings());
   json.end_object().key("results").begin_array();
   for (const BenchResult& result : results_) write_result(json, result);
@@ -314,7 +314,7 @@ std::string Bench::text(const BenchRunner& runner) const {
   if (arithmetic.median > 0)
     out +=
         fmt::format("{}{:.0f} {} per second", read.median > 0 ? ", " : "", arithmetic.median * 1e-9,
-                    runner.quantized() ? "billion 8-bit operations" : "GFLOP in float32");
+                    runner.rounds_activations() ? "billion 8-bit operations" : "GFLOP in float32");
   out += fmt::format("\n\n{:<16}{:>6}{:>8}{:>12}{:>20}   {}\n", "test", "batch", "depth",
                      "tokens/s", "least to most", "share of the ceiling");
   for (const BenchResult& result : results_) {

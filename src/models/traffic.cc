@@ -15,7 +15,7 @@ class Census : public nn::Visitor {
   double table_row_bytes = 0;  // one row of each table
   double expert_bytes = 0, other_bytes = 0;
   double head_elements = 0, expert_elements = 0, matrix_elements = 0;  // of matrices, unpacked
-  double packed_elements = 0;                                          // of all of them
+  double rounded_elements = 0;  // of those whose products round activations
 
   std::optional<nn::Quantization> quantization(
       const std::optional<nn::Quantization>& current) override {
@@ -38,7 +38,7 @@ class Census : public nn::Visitor {
     auto elements = static_cast<double>(array.size());
     if (packed_ && module == matrix_) {
       elements = elements * 32 / packed_->bits;
-      packed_elements += elements;
+      if (is_rounded(*packed_)) rounded_elements += elements;
     }
     (module == info_.head ? head_elements
      : stack_row()        ? expert_elements
@@ -46,6 +46,10 @@ class Census : public nn::Visitor {
   }
 
  private:
+  static bool is_rounded(const nn::Quantization& q) {
+    return q.activation_bits == 8 && (q.bits == 4 || q.bits == 8) && q.group_size >= 32;
+  }
+
   const ModelInfo& info_;
   std::string matrix_;
   std::optional<nn::Quantization> packed_;  // of matrix_
@@ -88,9 +92,9 @@ double prompt_operations(Model& model, int64_t tokens, int64_t passes) {
   return 2 * products + 4 * pairs * static_cast<double>(info.query_elements);
 }
 
-bool is_quantized(Model& model) {
+bool rounds_activations(Model& model) {
   const Census census = census_of(model);
-  return census.packed_elements >
+  return census.rounded_elements >
          (census.head_elements + census.expert_elements + census.matrix_elements) / 2;
 }
 

@@ -17,7 +17,8 @@ double decode_bytes(Model& model, int64_t sequences, int64_t context);
 // `passes` passes over parts of it make logits of their last positions.
 double prompt_operations(Model& model, int64_t tokens, int64_t passes);
 
-// Whether most of the matrices are quantized.
-bool is_quantized(Model& model);
+// Whether most products take activations rounded to 8 bits, so that their arithmetic is that of
+// integers (ops/quantized.h).
+bool rounds_activations(Model& model);
 
 }  // namespace mica::models

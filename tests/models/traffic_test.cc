@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "models/load.h"
+#include "models/random_model.h"
 #include "models/shapes.h"
 #include "random_model.h"
 
@@ -25,7 +29,7 @@ TEST(Traffic, OfADenseModel) {
   EXPECT_DOUBLE_EQ(decode_bytes(*model, 3, 10), 4 * (matrices + 3 * kWidth + 3 * 10 * position));
   const double attention = kLayers * 4 * kWidth * (5 * 6 / 2);
   EXPECT_DOUBLE_EQ(prompt_operations(*model, 5, 1), 2 * (5 * kLayers * layer + head) + attention);
-  EXPECT_FALSE(is_quantized(*model));
+  EXPECT_FALSE(rounds_activations(*model));
 }
 
 TEST(Traffic, OfExperts) {
@@ -50,6 +54,22 @@ TEST(Traffic, OfATiedHeadAndLearnedPositions) {
   EXPECT_DOUBLE_EQ(decode_bytes(*model, 1, 0), 4 * (64 * 16 + layer + biases + 6 * 16 + 16));
   EXPECT_DOUBLE_EQ(prompt_operations(*model, 2, 2),
                    2 * (2 * layer + 2 * 64 * 16) + 4 * 16 * (2 * 3 / 2));
+}
+
+TEST(Traffic, KnowsWhichProductsRoundActivations) {
+  auto rounds = [](int bits, bool exact) {
+    char pattern[] = "/tmp/mica-traffic-XXXXXX";
+    const std::string folder = mkdtemp(pattern);
+    write_random_model(shape_config(find_shape("tiny-llama"), {.quantization = {{64, bits}}}),
+                       folder);
+    const bool found = rounds_activations(*load_model(folder, {.exact = exact}).model);
+    std::filesystem::remove_all(folder);
+    return found;
+  };
+  EXPECT_TRUE(rounds(4, false));
+  EXPECT_TRUE(rounds(8, false));
+  EXPECT_FALSE(rounds(4, true));
+  EXPECT_FALSE(rounds(6, false));
 }
 
 TEST(Traffic, WindowsBoundWhatIsSeen) {
