@@ -147,5 +147,30 @@ class OpenBlas(NumPy):
         self.module = ctypes.CDLL(peers["openblas"]["library"])
 
 
+class OneDnn(NumPy):
+    """Through bench/onednn.cc; `best` lets it lay out the second operand as it likes."""
+    methods = ("onednn",)
+    best = 0
+
+    def __init__(self):
+        path = Path(os.environ["MICA_BUILD"], "bin/bench_onednn.so")
+        if not path.exists():
+            raise OSError(f"{path.name} is not built: oneDNN was not found when CMake ran")
+        self.module = ctypes.CDLL(str(path))
+        self.module.bench_onednn_make.restype = ctypes.c_void_p
+        self.module.best = self.best
+
+    def array(self, value, dtype):
+        if dtype == "bfloat16":
+            import ml_dtypes
+            return value.astype(ml_dtypes.bfloat16)
+        return super().array(value, dtype)
+
+
+class OneDnnPacked(OneDnn):
+    best = 1
+
+
 ADAPTERS = {"mica": Mica, "mlx": Mlx, "torch": Torch, "torch.compile": TorchCompiled, "jax": Jax,
-            "numpy": NumPy, "openblas": OpenBlas}
+            "numpy": NumPy, "openblas": OpenBlas,
+            "onednn": OneDnn, "onednn packed": OneDnnPacked}

@@ -44,7 +44,7 @@ class Case:
     peers: tuple = ()
     work: float | None = None  # operations or bytes of one call, in units of the ceiling
     ceiling: str | None = None  # of CEILINGS
-    goals: dict = field(default_factory=dict)  # {"best" | participant | "ceiling": at least}
+    goals: dict = field(default_factory=dict)  # {"best" | participant | "ceiling": at least, "seconds": at most}
     tolerance: float | None = 1e-4  # of the largest value; None: results are not compared
     seconds: float = 0.1  # a round is at least this long
     subject: str = "mica"  # whom the ratios are about
@@ -65,7 +65,7 @@ def check(case):
     """Mistakes in a declaration, before hours of measuring."""
     if case.ceiling is not None and case.ceiling not in CEILINGS:
         raise ValueError(f"{case.name}: no ceiling {case.ceiling!r}; there are {', '.join(CEILINGS)}")
-    unknown = set(case.goals) - {"best", "ceiling", *case.peers}
+    unknown = set(case.goals) - {"best", "ceiling", "seconds", *case.peers}
     if unknown:
         raise ValueError(f"{case.name}: a goal against {unknown.pop()!r}, which takes no part")
     if "ceiling" in case.goals and case.ceiling is None:

@@ -8,7 +8,12 @@ import sys
 
 from .places import BENCH, bench_venv
 
-PEER_OF = {"torch.compile": "torch"}  # participants whose entry in peers.json has another name
+# Results of tens of megabytes come from memory that was used before, in huge pages, as Mica's own
+# allocator has them. glibc as it is gives each back at once, and page faults dominate what the peers do.
+MALLOC = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
+          "glibc.malloc.top_pad=67108864")
+# Participants whose entry in peers.json has another name.
+PEER_OF = {"torch.compile": "torch", "onednn packed": "onednn"}
 
 
 class WorkerError(Exception):
@@ -21,7 +26,9 @@ def known_peers():
 
 
 def environment(participant, options):
-    """All libraries get the same threads, and none of them spins while another is measured."""
+    """All libraries get the same threads. OpenMP's default is kept, which spins for a few milliseconds
+    before it sleeps: the driver waits for that before the next one's turn, and sleeping at once would
+    slow the peers' small work. Beside other busy programs it collapses: `--wait passive` then."""
     threads = str(options.threads)
     peers = known_peers()
     path = [str(BENCH), str(options.build / "python")]
@@ -29,6 +36,10 @@ def environment(participant, options):
     values.update(KMP_BLOCKTIME="0", JAX_PLATFORMS="cpu", PYTHONPATH=os.pathsep.join(path),
                   PYTHONDONTWRITEBYTECODE="1", TOKENIZERS_PARALLELISM="false", MICA_BENCH_VENV=str(bench_venv()),
                   MICA_BUILD=str(options.build), MICA_BENCH_THREADS=threads)
+    if options.malloc == "reuse":
+        values["GLIBC_TUNABLES"] = MALLOC
+    if options.wait == "passive":
+        values["OMP_WAIT_POLICY"] = "PASSIVE"
     core = peers.get("openblas", {}).get("core", "default")
     if participant == "openblas" and core != "default":
         values["OPENBLAS_CORETYPE"] = core
@@ -38,11 +49,10 @@ def environment(participant, options):
 def command(participant, case, options):
     """argv of the program that takes this part; {build}, {bench} and {python} stand for their places."""
     python = str(bench_venv() / "bin/python")
-    native = {"onednn": "bench_onednn_worker", "ceilings": "bench_ceilings"}
     if participant in case.commands:
         return [part.format(build=options.build, bench=BENCH, python=python) for part in case.commands[participant]]
-    if participant in native:
-        return [str(options.build / "bin" / native[participant])]
+    if participant == "ceilings":
+        return [str(options.build / "bin/bench_ceilings")]
     return [python, "-m", "ruler.worker", participant]
 
 

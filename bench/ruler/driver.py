@@ -118,10 +118,10 @@ def announce(case, record):
         say(f"{case.name}: NOT MEASURED: {record['absent'].get(case.subject, 'unknown reason')}")
         return
     words = [f"{record['participants'][case.subject]['median'] * 1e3:.4g} ms"]
-    words += [f"{who} {value['median']:.2f}x" for who, value in record["ratios"].items()]
+    words += [f"{who} {value['median']:.2f} ({value['least']:.2f})" for who, value in record["ratios"].items()]
     if "share" in record:
         words.append(f"{record['share']:.2f} of {case.ceiling}")
     words += [f"{who}: {why[:70]}" for who, why in record["absent"].items()]
-    words += [f"missed {name} {goal['value']:.2f} < {goal['target']}" for name, goal in record["goals"].items()
+    words += [f"missed {name} {goal['target']:g} ({goal['value']:.3g})" for name, goal in record["goals"].items()
               if goal["value"] is not None and not goal["met"]]
     say(f"{case.name}: " + ", ".join(words))

@@ -13,8 +13,10 @@ def time_text(seconds):
 def goal_text(goals):
     words = []
     for name, goal in goals.items():
-        value = "absent" if goal["value"] is None else f"{goal['value']:.2f}"
-        words.append(f"{'✓' if goal['met'] else '✗'} {name} ≥ {goal['target']:g} ({value})")
+        write = time_text if name == "seconds" else "{:.2f}".format
+        value = "absent" if goal["value"] is None else write(goal["value"])
+        bound = f"≤ {time_text(goal['target'])}" if name == "seconds" else f"≥ {goal['target']:g}"
+        words.append(f"{'✓' if goal['met'] else '✗'} {name} {bound} ({value})")
     return "; ".join(words)
 
 
@@ -27,7 +29,8 @@ def row(name, found, peers):
     for peer in peers:
         ratio = found["ratios"].get(peer)
         best = "**" if peer == found.get("best") else ""
-        cells.append(f"{best}{ratio['median']:.2f}{best}" if ratio else "absent" if peer in found["absent"] else "")
+        missing = "absent" if peer in found["absent"] else ""
+        cells.append(f"{best}{ratio['median']:.2f}{best} ({ratio['least']:.2f})" if ratio else missing)
     share = found.get("share")
     unit = UNITS.get(found["ceiling"], "")
     cells.append(f"{share:.2f} of {found['ceiling']} ({found['rate'] / 1e9:.4g} of "
@@ -55,7 +58,8 @@ def family_table(family, cases):
 
 def run_lines(about):
     peers = ", ".join(f"{name} {peer.get('version', 'absent')}" for name, peer in about["peers"].items())
-    lines = [f"- **{about['run']}**: Mica {about['commit']}, {about['threads']} threads, {about['rounds']} rounds; "
+    lines = [f"- **{about['run']}**: Mica {about['commit']}, {about['threads']} threads, {about['rounds']} rounds, "
+             f"OpenMP waits: {about['wait']}, malloc: {about['malloc']}; "
              f"{about['cpu']}, {about['system']}. Peers: {peers}."]
     for ceiling in about.get("ceilings", []):
         lines.append(f"  - {ceiling['text']}")

@@ -3,7 +3,8 @@
 A record of a case:
 
     participants  {name: {min, median, q1, q3, rounds, repetitions, info}}   seconds of one call
-    ratios        {peer: {min, median, max}}       peer's seconds / the subject's, round by round
+    ratios        {peer: {min, median, max, least}}   peer's seconds / the subject's, round by round;
+                  `least` that of both minima, which neighbours on the machine move less
     best          the peer with the smallest median
     share         the subject's best round over the ceiling's best, of the same rounds: what a neighbour
                   takes from either does not count; `shares` {min, median, max} of it round by round
@@ -33,18 +34,25 @@ def extent(values):
 
 def ratios_of(case, taken):
     ours = taken[case.subject]
-    return {who: extent([b / a for a, b in zip(ours, taken[who])]) for who in case.peers if who in taken}
+    return {who: {**extent([b / a for a, b in zip(ours, taken[who])]), "least": min(taken[who]) / min(ours)}
+            for who in case.peers if who in taken}
+
+
+def reached(name, value, target):
+    return value <= target if name == "seconds" else value >= target
 
 
 def goals_of(case, found):
     """Each goal with its value; a goal against somebody absent has none and is not met."""
     values = {who: ratio["median"] for who, ratio in found["ratios"].items()}
+    if case.subject in found["participants"]:
+        values["seconds"] = found["participants"][case.subject]["median"]
     if found.get("best"):
         values["best"] = values[found["best"]]
     if "share" in found:
         values["ceiling"] = found["share"]
     return {name: {"target": target, "value": values.get(name),
-                   "met": values.get(name) is not None and values[name] >= target}
+                   "met": values.get(name) is not None and reached(name, values[name], target)}
             for name, target in case.goals.items()}
 
 

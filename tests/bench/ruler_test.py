@@ -12,7 +12,7 @@ from unittest import mock
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
-from ruler import ceilings, client, driver, protocol, report, results  # noqa: E402
+from ruler import ceilings, client, driver, micro, protocol, report, results  # noqa: E402
 from ruler.case import Case, all_cases, check, matching  # noqa: E402
 
 WORKER = """
@@ -37,7 +37,7 @@ def measured(**seconds):
 class Results(unittest.TestCase):
     def test_ratios_are_taken_round_by_round(self):
         found = measured(mica=[1.0, 2.0, 10.0], torch=[2.0, 6.0, 20.0], numpy=[4.0, 8.0, 40.0])
-        self.assertEqual(found["ratios"]["torch"], {"min": 2.0, "median": 2.0, "max": 3.0})
+        self.assertEqual(found["ratios"]["torch"], {"min": 2.0, "median": 2.0, "max": 3.0, "least": 2.0})
         self.assertEqual(found["best"], "torch")
         self.assertEqual(found["goals"]["best"], {"target": 2.0, "value": 2.0, "met": True})
 
@@ -51,6 +51,12 @@ class Results(unittest.TestCase):
     def test_a_goal_against_nobody_is_not_met(self):
         found = measured(mica=[1.0])
         self.assertEqual(found["goals"]["best"], {"target": 2.0, "value": None, "met": False})
+
+    def test_goals_in_seconds_are_bounds_from_above(self):
+        case = Case("a/b", None, goals={"seconds": 2.0})
+        for seconds, met in ((1.0, True), (3.0, False)):
+            found = results.record(case, {"mica": [seconds]}, {"mica": {"repetitions": 1}}, {}, {})
+            self.assertEqual(found["goals"]["seconds"], {"target": 2.0, "value": seconds, "met": met})
 
     def test_spread(self):
         self.assertEqual(results.spread([3.0, 1.0, 2.0, 5.0, 4.0]), {"min": 1.0, "median": 3.0, "q1": 2.0, "q3": 4.0})
@@ -76,10 +82,10 @@ class Results(unittest.TestCase):
     def test_the_page(self):
         found = measured(mica=[0.001], torch=[0.003], ceiling=[0.001])
         found["absent"] = {"jax": "not installed: no wheel"}
-        about = {"run": "today", "commit": "c", "threads": 2, "rounds": 1, "cpu": "x", "system": "y", "peers": {},
+        about = {"run": "today", "commit": "c", "threads": 2, "rounds": 1, "wait": "default", "malloc": "reuse", "cpu": "x", "system": "y", "peers": {},
                  "ceilings": []}
         page = report.page("machine", {"cases": {"a/b": {**found, "run": "today"}}, "runs": {"today": about}})
-        self.assertIn("| a/b | 1 ms (1 ms; 0 %) | **3.00** | absent | 0.50 of read", page)
+        self.assertIn("| a/b | 1 ms (1 ms; 0 %) | **3.00** (3.00) | absent | 0.50 of read", page)
         self.assertIn("✓ best ≥ 2 (3.00)", page)
         self.assertIn("jax absent from a/b: not installed: no wheel", page)
 
@@ -92,7 +98,7 @@ class Driver(unittest.TestCase):
         environment = mock.patch.dict(os.environ, {"MICA_BENCH_VENV": str(self.folder)})
         environment.start()
         self.addCleanup(environment.stop)
-        self.options = argparse.Namespace(rounds=3, seconds=None, threads=1, logs=self.folder, build=self.folder)
+        self.options = argparse.Namespace(rounds=3, wait="default", malloc="reuse", seconds=None, threads=1, logs=self.folder, build=self.folder)
 
     def case(self, bodies, **more):
         commands = {}
@@ -173,6 +179,15 @@ class Ceilings(unittest.TestCase):
         ways = ceilings.best_ways(measured, 2)
         self.assertEqual(ways["read"]["pages"], "ordinary")
         self.assertEqual(ways["f16"], ways["f32"])
+
+
+class Micro(unittest.TestCase):
+    def test_figures_are_seconds(self):
+        output = json.dumps({"benchmarks": [{"name": "x", "real_time": 2.0, "time_unit": "us", "ns/node": 1.5e-7}]})
+        self.assertEqual(micro.seconds_in(output, "real_time"), 2e-6)
+        self.assertEqual(micro.seconds_in(output, "ns/node"), 1.5e-7)
+        with self.assertRaises(ValueError):
+            micro.seconds_in(output, "ns/nod")
 
 
 class Cases(unittest.TestCase):
