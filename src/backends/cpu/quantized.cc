@@ -1,9 +1,9 @@
 #include "ops/quantized.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "backends/cpu/batches.h"
+#include "backends/cpu/quantize_groups.h"
 #include "backends/cpu/quantized.h"
 #include "base/thread_pool.h"
 #include "core/backend.h"
@@ -15,44 +15,17 @@ namespace {
 // Rows of some 30,000 elements are worth handing out.
 int64_t row_grain(int64_t columns) { return std::max<int64_t>(1, 32768 / (columns + 1)); }
 
-template <class T>
-void quantize_group(const T* w, const ops::QuantizationParams& p, int64_t group, uint32_t* row,
-                    T* scale_out, T* bias_out) {
-  float values[128], low = static_cast<float>(w[0]), high = low;
-  for (int i = 0; i < p.group_size; ++i) {
-    values[i] = static_cast<float>(w[i]);
-    low = std::min(low, values[i]);
-    high = std::max(high, values[i]);
-  }
-  ops::GroupScale scale(low, high, p.bits);
-  *scale_out = T(scale.scale);
-  *bias_out = T(scale.bias);
-  // Eight integers fill as many bytes as they have bits.
-  auto* bytes = reinterpret_cast<uint8_t*>(row) + group * p.group_size * p.bits / 8;
-  for (int i = 0; i < p.group_size; i += 8, bytes += p.bits) {
-    uint64_t word = 0;
-    for (int j = 0; j < 8; ++j)
-      word |= static_cast<uint64_t>(scale.quantize(values[i + j], p.bits)) << (j * p.bits);
-    std::memcpy(bytes, &word, static_cast<size_t>(p.bits));
-  }
-}
-
+// Groups of rows without gaps follow each other.
 void quantize(const KernelCall& call) {
   const auto& p = call.as<ops::QuantizationParams>();
   const View &w = call.inputs[0], &packed = call.outputs[0], &scales = call.outputs[1];
-  int64_t columns = w.shape.back(), groups = scales.shape.back(), words = packed.shape.back();
-  if (scales.size() == 0) return;
-  dispatch_floating(w.dtype, "quantize", [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    ThreadPool::shared().parallel_for(
-        scales.size() / groups, row_grain(4 * columns), [&](int64_t begin, int64_t end) {
-          for (int64_t row = begin; row < end; ++row)
-            for (int64_t g = 0; g < groups; ++g)
-              quantize_group(w.as<T>() + row * columns + g * p.group_size, p, g,
-                             packed.as<uint32_t>() + row * words, scales.as<T>() + row * groups + g,
-                             call.outputs[2].as<T>() + row * groups + g);
-        });
-  });
+  const int64_t item = size_of(w.dtype), bytes = p.group_size * p.bits / 8;
+  ThreadPool::shared().parallel_for(
+      scales.size(), 32768 / p.group_size, [&](int64_t begin, int64_t end) {
+        quantize_groups(w.data + begin * p.group_size * item, w.dtype, end - begin, p,
+                        packed.data + begin * bytes, scales.data + begin * item,
+                        call.outputs[2].data + begin * item);
+      });
 }
 
 void dequantize(const KernelCall& call) {
