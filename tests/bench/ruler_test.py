@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -32,6 +33,24 @@ def measured(**seconds):
     replies = {who: {"repetitions": 1} for who in seconds}
     replies.get("ceiling", {})["work"] = 16.0
     return results.record(case, seconds, replies, {}, {})
+
+
+class Alone(unittest.TestCase):
+    def test_runs_take_turns(self):
+        code = (f"import sys; sys.path.insert(0, {str(BENCH)!r})\nfrom ruler.alone import alone\n"
+                "with alone():\n    print('mine', flush=True); sys.stdin.readline()\n")
+        with tempfile.TemporaryDirectory() as folder:
+            def start():
+                return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": folder}, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with start() as first:
+                self.assertEqual(first.stdout.readline(), "mine\n")
+                with start() as second:
+                    self.assertIn("waiting", second.stderr.readline())
+                    self.assertIsNone(second.poll())
+                    first.kill()  # however it ends
+                    self.assertEqual(second.stdout.readline(), "mine\n")
+                    second.communicate("\n")
 
 
 class Results(unittest.TestCase):
