@@ -108,20 +108,45 @@ const TensorEntry* Checkpoint::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : found->second.entry;
 }
 
-Array Checkpoint::array(std::string_view name) const {
+const Checkpoint::Tensor& Checkpoint::at(std::string_view name) const {
   auto found = tensors_.find(name);
   if (found == tensors_.end()) throw_value("there is no tensor '{}'", printable(name));
-  const TensorEntry& entry = *found->second.entry;
-  Dtype dtype = dtype_of_safetensors(entry.dtype,
-                                     paths_[found->second.file] + ": tensor '" + entry.name + "'");
-  const auto& buffer = buffers_[found->second.file];
-  size_t item = static_cast<size_t>(size_of(dtype));
-  if (entry.begin % item == 0)
-    return Array::from_buffer(buffer, Shape(entry.shape), dtype,
-                              static_cast<int64_t>(entry.begin / item));
-  detail::count(detail::live_counters.bytes_copied, static_cast<int64_t>(entry.end - entry.begin));
-  const std::byte* data = files_[found->second.file]->bytes().data() + entry.begin;
-  return Array::from_bytes(data, (entry.end - entry.begin) / item, Shape(entry.shape), dtype);
+  return found->second;
+}
+
+Dtype Checkpoint::dtype_of_tensor(const Tensor& tensor) const {
+  return dtype_of_safetensors(tensor.entry->dtype,
+                              paths_[tensor.file] + ": tensor '" + tensor.entry->name + "'");
+}
+
+Dtype Checkpoint::dtype(std::string_view name) const { return dtype_of_tensor(at(name)); }
+
+Array Checkpoint::array(std::string_view name) const {
+  return part(name, 0, Shape(at(name).entry->shape));
+}
+
+Array Checkpoint::part(std::string_view name, int64_t first, const Shape& shape) const {
+  const Tensor& tensor = at(name);
+  const TensorEntry& entry = *tensor.entry;
+  const Dtype dtype = dtype_of_tensor(tensor);
+  const auto item = static_cast<uint64_t>(size_of(dtype));
+  const uint64_t begin = entry.begin + static_cast<uint64_t>(first) * item;
+  const auto count = static_cast<uint64_t>(elements(shape));
+  MICA_ASSERT(first >= 0 && begin <= entry.end && count <= (entry.end - begin) / item);
+  if (entry.aligned)
+    return Array::from_buffer(buffers_[tensor.file], shape, dtype,
+                              static_cast<int64_t>(begin / item));
+  detail::count(detail::live_counters.bytes_copied, static_cast<int64_t>(count * item));
+  return Array::from_bytes(files_[tensor.file]->bytes().data() + begin, count, shape, dtype);
+}
+
+void Checkpoint::let_go(std::string_view name, int64_t first, int64_t count) const {
+  const Tensor& tensor = at(name);
+  const auto item = static_cast<int64_t>(safetensors_dtype_size(tensor.entry->dtype));
+  const MappedFile& file = *files_[tensor.file];
+  file.check_unchanged();
+  file.forget(file.bytes().data() + tensor.entry->begin + first * item,
+              static_cast<size_t>(count * item));
 }
 
 int64_t Checkpoint::bytes() const {

@@ -33,14 +33,24 @@ class Checkpoint {
   // By name, in order.
   const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
   const TensorEntry* find(std::string_view name) const;
+  // Unsupported for element types that arrays do not have.
+  Dtype dtype(std::string_view name) const;
   // Shares the file's memory; a tensor that is not aligned to its element size is copied (and
   // counted). Unsupported for element types that arrays do not have.
   Array array(std::string_view name) const;
+  // Elements `first` … of a tensor as an array of `shape`; of a tensor that is not aligned only
+  // they are copied. The tensor must be there and have so many.
+  Array part(std::string_view name, int64_t first, const Shape& shape) const;
+  // These elements will not be read again soon (MappedFile::forget). Throws Io if the file changed
+  // since it was opened.
+  void let_go(std::string_view name, int64_t first, int64_t count) const;
   const std::vector<std::string>& files() const { return paths_; }
   int64_t bytes() const;  // of all tensors
 
  private:
   void open_file(const std::string& path);
+  const Tensor& at(std::string_view name) const;
+  Dtype dtype_of_tensor(const Tensor& tensor) const;
   void read_index(const std::string& folder, const std::string& index);
 
   std::vector<std::string> paths_;

@@ -6,8 +6,6 @@
 #include "base/memory_info.h"
 #include "base/strings.h"
 #include "models/registry.h"
-#include "ops/index.h"
-#include "ops/shape.h"
 
 namespace mica::models {
 
@@ -23,16 +21,18 @@ std::string some_of(const std::vector<std::string>& names) {
   return text;
 }
 
-// Fills a model's parameters from a checkpoint.
+// Fills a model's parameters from a checkpoint, or with `inventory` only tells where they lie.
 class Loader : public nn::Visitor {
  public:
   Loader(const io::Checkpoint& checkpoint, const Json& config, const ModelInfo& info,
-         std::string folder, bool exact)
+         std::string folder, bool exact,
+         std::map<std::string, StoredParameter>* inventory = nullptr)
       : checkpoint_(checkpoint),
         config_(config),
         info_(info),
         folder_(std::move(folder)),
-        exact_(exact) {
+        exact_(exact),
+        inventory_(inventory) {
     read_default();
   }
 
@@ -71,22 +71,27 @@ class Loader : public nn::Visitor {
       missing_.push_back(key);
       return;
     }
-    Array loaded = checkpoint_.array(source->key);
+    const Dtype dtype = checkpoint_.dtype(source->key);
     const bool packed = key == packed_;
-    if (packed ? loaded.dtype() != Dtype::U32 : !is_floating(loaded.dtype()))
-      throw_value("{}: tensor '{}' has type {}, not {}", folder_, source->key, loaded.dtype(),
+    if (packed ? dtype != Dtype::U32 : !is_floating(dtype))
+      throw_value("{}: tensor '{}' has type {}, not {}", folder_, source->key, dtype,
                   packed ? "uint32 as packed matrices have" : "a floating one");
-    if (loaded.dtype() == Dtype::F64)
+    if (dtype == Dtype::F64)
       throw_unsupported(
           "{}: tensor '{}' has type float64; weights are float32, float16 or bfloat16", folder_,
           source->key);
     Shape expected = shape;
     if (source->row) expected.insert(0, source->row->count);
-    if (!(loaded.shape() == expected))
+    const Shape stored(checkpoint_.find(source->key)->shape);
+    if (!(stored == expected))
       throw_value("{}: tensor '{}' has shape {}, the configuration asks for {}", folder_,
-                  source->key, loaded.shape(), expected);
+                  source->key, stored, expected);
     used_.insert(source->key);
-    array = source->row ? row_of(loaded, source->row->index, shape) : std::move(loaded);
+    const int64_t first = source->row ? source->row->index * elements(shape) : 0;
+    if (inventory_)
+      inventory_->insert_or_assign(key, StoredParameter{source->key, first});
+    else
+      array = checkpoint_.part(source->key, first, shape);
   }
 
  private:
@@ -141,13 +146,6 @@ class Loader : public nn::Visitor {
     return std::nullopt;
   }
 
-  // A view that is evaluated now, so that no pass has it in its graph.
-  static Array row_of(const Array& stack, int64_t index, const Shape& shape) {
-    Array row = reshape(slice_axis(stack, 0, index, index + 1), shape);
-    row.eval();
-    return row;
-  }
-
   bool ignorable(const std::string& name) const {
     return std::any_of(info_.ignorable.begin(), info_.ignorable.end(), [&](const std::string& end) {
       return name == end || name.ends_with('.' + end);
@@ -159,6 +157,7 @@ class Loader : public nn::Visitor {
   const ModelInfo& info_;
   std::string folder_;
   bool exact_;
+  std::map<std::string, StoredParameter>* inventory_;
   std::optional<Json> quantization_;
   nn::Quantization default_;
   std::string packed_;  // key of the matrix being visited, if it is packed
@@ -226,6 +225,17 @@ MemoryEstimate estimate_memory(const ModelInfo& info, int64_t weight_bytes,
                            (rows + 4) * static_cast<double>(info.vocabulary) * 8 + (16 << 20) +
                            static_cast<double>(options.answer_bytes);
   return {weight_bytes, info.cache_bytes(options.context), whole_bytes(workspace)};
+}
+
+Inventory take_inventory(const std::string& folder) {
+  Inventory inventory;
+  inventory.config = Json::load(folder + "/config.json");
+  inventory.model = make_model(inventory.config);
+  inventory.checkpoint = std::make_shared<const io::Checkpoint>(folder);
+  Loader loader(*inventory.checkpoint, inventory.config, inventory.model->info(), folder, true,
+                &inventory.parameters);
+  loader.load(*inventory.model);
+  return inventory;
 }
 
 LoadedModel load_model(const std::string& folder, const LoadOptions& given) {

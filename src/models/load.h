@@ -9,6 +9,7 @@
 // config.json) run as stored.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +43,22 @@ struct LoadedModel {
 // shapes), Unsupported (types and quantizations that Mica does not run), OutOfMemory with the
 // estimate.
 LoadedModel load_model(const std::string& folder, const LoadOptions& options = {});
+
+// Where a parameter lies: elements `first` … of a tensor.
+struct StoredParameter {
+  std::string tensor;
+  int64_t first = 0;
+};
+
+// What a folder holds for a model, from headers alone: the model's arrays are empty, its matrices
+// know how they are stored. Checks and errors are those of load_model, but for memory.
+struct Inventory {
+  std::shared_ptr<Model> model;
+  Json config;
+  std::shared_ptr<const io::Checkpoint> checkpoint;
+  std::map<std::string, StoredParameter> parameters;  // by the model's keys
+};
+Inventory take_inventory(const std::string& folder);
 
 // "quantization" of config.json, or what it says of one matrix; `otherwise` for keys that are
 // absent. ValueErrors name the key; Unsupported for other modes than affine.

@@ -7,11 +7,8 @@
 
 #include "base/atomic_folder.h"
 #include "base/file.h"
-#include "base/mapped_file.h"
 #include "base/progress.h"
 #include "base/strings.h"
-#include "core/buffer.h"
-#include "core/node.h"
 #include "io/checkpoint.h"
 #include "models/load.h"
 #include "models/registry.h"
@@ -33,7 +30,6 @@ struct Parameter {
   std::optional<nn::StackRow> stack;  // where it could lie instead; its name is that of the module
   bool matrix = false;                // of a layer that may be quantized
   Shape shape;                        // unpacked
-  Array weight, scales, biases;       // of a model that was loaded
   std::optional<nn::Quantization> stored;
 };
 
@@ -56,21 +52,17 @@ class Walk : public nn::Visitor {
   }
 
  protected:
-  void on_parameter(const std::string& key, Array& array, const Shape& shape) override {
+  void on_parameter(const std::string& key, Array&, const Shape& shape) override {
     const bool of_matrix = matrix_ && path() == *matrix_;
-    if (of_matrix && packed_ && key == *matrix_ + ".scales") {
-      parameters_.back().scales = array;
-    } else if (of_matrix && packed_ && key == *matrix_ + ".biases") {
-      parameters_.back().biases = array;
-    } else {
-      Parameter one{.key = key, .stack = stack_row(), .shape = shape, .weight = array};
-      one.matrix = of_matrix && key == *matrix_ + ".weight";
-      if (one.matrix && packed_) {
-        one.stored = packed_;
-        one.shape.back() = shape.back() * 32 / packed_->bits;
-      }
-      parameters_.push_back(std::move(one));
+    if (of_matrix && packed_ && (key == *matrix_ + ".scales" || key == *matrix_ + ".biases"))
+      return;
+    Parameter one{.key = key, .stack = stack_row(), .shape = shape};
+    one.matrix = of_matrix && key == *matrix_ + ".weight";
+    if (one.matrix && packed_) {
+      one.stored = packed_;
+      one.shape.back() = shape.back() * 32 / packed_->bits;
     }
+    parameters_.push_back(std::move(one));
   }
 
  private:
@@ -124,28 +116,16 @@ Json to_json(const nn::Quantization& q) {
   return Json::object().set("group_size", q.group_size).set("bits", q.bits).set("mode", "affine");
 }
 
-// The mapped file that holds an evaluated array; null if its memory is its own.
-const MappedFile* file_of(const Array& array) { return array.slot()->data->buffer->mapped_file(); }
-
-// After the last use of rows of a tensor: a source that changed meanwhile is an error.
-void let_go(const Array& rows) {
-  const MappedFile* file = file_of(rows.eval());
-  if (!file) return;
-  file->check_unchanged();
-  file->forget(rows.host_bytes().get(), static_cast<size_t>(rows.nbytes()));
-}
-
 }  // namespace
 
 class Conversion::Impl {
  public:
   explicit Impl(ConvertOptions options) : options_(std::move(options)) {
     if (!options_.target.empty()) check_target();
-    // Weights stay mapped, and nothing is computed with the model: its size is no reason to refuse.
-    loaded_ = models::load_model(options_.source, {.memory_limit = INT64_MAX});
-    const models::ModelInfo& info = loaded_.model->info();
+    source_ = models::take_inventory(options_.source);
+    const models::ModelInfo& info = source_.model->info();
     plan_.model_type = info.model_type;
-    plan_.source_bytes = loaded_.weight_bytes;
+    plan_.source_bytes = source_.checkpoint->bytes();
     check_source();
     plan_config();
     plan_steps(info.layers);
@@ -194,8 +174,8 @@ class Conversion::Impl {
   }
 
   void check_source() {
-    auto stored = loaded_.config.find("quantization");
-    if (!stored) stored = loaded_.config.find("quantization_config");
+    auto stored = source_.config.find("quantization");
+    if (!stored) stored = source_.config.find("quantization_config");
     quantized_source_ = stored.has_value();
     if (options_.recipe && quantized_source_)
       throw_value("{} is quantized already; dequantize it first, or take the original",
@@ -203,7 +183,7 @@ class Conversion::Impl {
     if (options_.dequantize && !quantized_source_)
       throw_value("{} is not quantized: there is nothing to dequantize",
                   printable(options_.source));
-    if (stored) standard_ = {stored->get<int>("group_size", 64), stored->get<int>("bits", 4)};
+    if (stored) standard_ = models::read_quantization(*stored);
     if (options_.recipe) standard_ = options_.recipe->standard;
     if (!is_quantization(standard_))
       throw_value(
@@ -215,7 +195,7 @@ class Conversion::Impl {
   // The result's config.json, sorted by key as MLX-LM has it, without the layers' own entries yet.
   void plan_config() {
     std::map<std::string, Json> members;
-    for (const auto& [key, value] : loaded_.config.members())
+    for (const auto& [key, value] : source_.config.members())
       members.emplace(std::string(key), value);
     members.erase("_name_or_path");
     if (options_.dequantize) {
@@ -235,7 +215,7 @@ class Conversion::Impl {
 
   // What the model of the result asks for, parameter by parameter, from what the source has.
   void plan_steps(int64_t layers) {
-    std::vector<Parameter> from = Walk::of(*loaded_.model);
+    std::vector<Parameter> from = Walk::of(*source_.model);
     auto model = models::make_model(Json::parse(config_.dump(), options_.target + "/config.json"));
     const std::vector<Parameter> to = Walk::of(*model);
     MICA_ASSERT(from.size() == to.size());
@@ -266,9 +246,10 @@ class Conversion::Impl {
   }
 
   void choose_dtype(Step& step) const {
-    const Array& array = step.from.stored ? step.from.scales : step.from.weight;
-    step.dtype =
-        is_floating(array.dtype()) ? options_.dtype.value_or(array.dtype()) : array.dtype();
+    const Parameter& from = step.from;
+    const std::string key = from.stored ? without_weight(from.key) + ".scales" : from.key;
+    const Dtype dtype = source_.checkpoint->dtype(source_.parameters.at(key).tensor);
+    step.dtype = is_floating(dtype) ? options_.dtype.value_or(dtype) : dtype;
   }
 
   void choose_bits(const LayerChoice& choice) {
@@ -386,40 +367,62 @@ class Conversion::Impl {
     }
   }
 
+  // Rows of a parameter of the source that lie together: a matrix or one part of a packed one.
+  struct Rows {
+    const models::StoredParameter* stored;
+    int64_t first, count;  // elements
+    Shape shape;
+  };
+
+  // `end` of the key, `columns` of a row.
+  Rows source_rows(const Step& step, const std::string& end, int64_t columns, int64_t begin,
+                   int64_t finish) const {
+    const std::string key = end.empty() ? step.from.key : without_weight(step.from.key) + end;
+    Shape shape = step.from.shape;
+    if (!shape.empty()) shape.back() = columns;
+    if (!step.transposed && !shape.empty()) shape[0] = finish - begin;
+    const models::StoredParameter& stored = source_.parameters.at(key);
+    const int64_t row = shape.empty() || shape[0] == 0 ? 0 : elements(shape) / shape[0];
+    return {&stored, stored.first + (step.transposed ? 0 : begin * row), elements(shape), shape};
+  }
+
+  // Of a dense parameter itself; of a packed one packed, scales and biases.
+  std::vector<Rows> all_source_rows(const Step& step, int64_t begin, int64_t end) const {
+    const int64_t columns = step.from.shape.empty() ? 1 : step.from.shape.back();
+    const auto& q = step.from.stored;
+    if (!q) return {source_rows(step, "", columns, begin, end)};
+    return {source_rows(step, ".weight", columns * q->bits / 32, begin, end),
+            source_rows(step, ".scales", columns / q->group_size, begin, end),
+            source_rows(step, ".biases", columns / q->group_size, begin, end)};
+  }
+
   // Lets go of the source's rows; gives their bytes.
   uint64_t finish(const Piece& piece) const {
     uint64_t bytes = 0;
-    const Parameter& from = piece.step->from;
-    for (const Array* array : {&from.weight, &from.scales, &from.biases}) {
-      if (!array->defined()) continue;
-      const Array rows = source_rows(*piece.step, *array, piece.begin, piece.end);
-      bytes += static_cast<uint64_t>(rows.nbytes());
-      let_go(rows);
+    for (const Rows& rows : all_source_rows(*piece.step, piece.begin, piece.end)) {
+      const std::string& tensor = rows.stored->tensor;
+      source_.checkpoint->let_go(tensor, rows.first, rows.count);
+      bytes += static_cast<uint64_t>(rows.count * size_of(source_.checkpoint->dtype(tensor)));
     }
     return bytes;
   }
 
-  static Array source_rows(const Step& step, const Array& array, int64_t begin, int64_t end) {
-    return step.transposed || array.rank() == 0 ? array : slice_axis(array, 0, begin, end);
-  }
-
   // The result's rows: packed, scales and biases, or a dense array.
   Arrays converted(const Step& step, int64_t begin, int64_t end) const {
-    const Parameter& from = step.from;
-    auto rows = [&](const Array& array) { return source_rows(step, array, begin, end); };
-    if (from.stored && step.q)
-      return {rows(from.weight), astype(rows(from.scales), step.dtype),
-              astype(rows(from.biases), step.dtype)};
-    Array dense = from.stored ? dequantize(rows(from.weight), rows(from.scales), rows(from.biases),
-                                           from.stored->group_size, from.stored->bits)
-                              : rows(from.weight);
+    const auto& stored = step.from.stored;
+    Arrays in;
+    for (const Rows& rows : all_source_rows(step, begin, end))
+      in.push_back(source_.checkpoint->part(rows.stored->tensor, rows.first, rows.shape));
+    if (stored && step.q) return {in[0], astype(in[1], step.dtype), astype(in[2], step.dtype)};
+    Array dense =
+        stored ? dequantize(in[0], in[1], in[2], stored->group_size, stored->bits) : in[0];
     if (step.transposed) dense = transpose(dense);
     dense = astype(dense, step.dtype);
     return step.q ? quantize(dense, step.q->group_size, step.q->bits) : Arrays{dense};
   }
 
   ConvertOptions options_;
-  models::LoadedModel loaded_;
+  models::Inventory source_;
   ConversionPlan plan_;
   bool quantized_source_ = false;
   nn::Quantization standard_;  // of the result, if it is quantized

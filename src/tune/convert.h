@@ -13,7 +13,7 @@
 // bit those of `mlx.core.quantize` for the same weights. A dense result has Hugging Face's layout.
 //
 // Matrices are read from the mapped source and written in pieces of a few MB, so memory does not
-// grow with the model (a source whose tensors are not aligned is the exception: it is copied).
+// grow with the model.
 // Tokenizer, templates, generation_config.json, licences and the like are copied.
 //
 // Errors: those of load_model; Value for a source that is quantized already (to quantize) or is not
