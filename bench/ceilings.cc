@@ -117,7 +117,6 @@ Prepared memory_ceiling(const std::string& what, int threads, bool huge) {
   const size_t piece = whole / static_cast<size_t>(threads) / 4096 * 4096;
   auto sink = std::make_shared<std::atomic<uint64_t>>(0);
   Prepared prepared;
-  prepared.fastest = true;
   // A round of the driver is short: an eighth of the block at a time, still above the caches.
   auto next = std::make_shared<size_t>(0);
   const size_t slice = piece / 8 / 4096 * 4096;
@@ -153,7 +152,6 @@ Prepared arithmetic_ceiling(const std::string& what, int threads) {
   }
   if (best == nullptr) throw Absent("this processor has no " + what + " instructions");
   Prepared prepared;
-  prepared.fastest = true;
   prepared.run = [=] { together(threads, [&](int) { best->run(kSteps); }); };
   prepared.work = best->work_per_step * kSteps * threads;
   prepared.info = {{"way", best->name}};

@@ -42,7 +42,7 @@ def measure_all(workers, options):
             found.append({"params": params, "rate": None, "absent": reply["absent"],
                           "text": f"{params['ceiling']}: absent ({reply['absent']})"})
             continue
-        seconds = min(worker.ask({"round": True})["seconds"] for _ in range(ROUNDS))
+        seconds = min(worker.ask({"round": True})["fastest"] for _ in range(ROUNDS))
         rate = reply["work"] / seconds
         found.append({"params": params, "rate": rate, "text": text(params, rate, reply["info"])})
         worker.ask({"release": True})

@@ -5,7 +5,7 @@ One JSON object a line on standard input, one answered on standard output:
     {"prepare": {"case", "kind", "params", "seconds", "output"}}
         -> {"repetitions": n, "seconds": of one call, "work": optional, "info": {...}}
          | {"absent": "why this worker cannot do it"} | {"error": "what went wrong"}
-    {"round": true}    -> {"seconds": of one call (or of one unit of work)} | {"error": ...}
+    {"round": true}    -> {"seconds": of one call, "fastest": optional, of the fastest} | {"error": ...}
     {"release": true}  -> {}      forget the case and its memory
     {"quit": true}     -> exits
 
@@ -15,6 +15,7 @@ chooses how many repetitions make a round of `seconds`. Between messages a worke
     serve(lambda request: Prepared(run=f))         # is all that a worker in Python needs
 """
 
+import contextlib
 import gc
 import json
 import math
@@ -36,6 +37,7 @@ class Prepared:
     timed: bool = False
     save: Callable | None = None  # save(path): runs once and writes the result for comparison
     close: Callable = lambda: None
+    around: Callable = contextlib.nullcontext  # a context in which each round runs
     work: float | None = None  # of one call, where the driver cannot know it
     info: dict = field(default_factory=dict)  # goes into the results as it is
 
@@ -47,13 +49,16 @@ def once(prepared):
 
 
 def round_of(prepared, repetitions):
-    """Seconds of one call, over a round."""
-    if prepared.timed:
-        return sum(prepared.run() for _ in range(repetitions)) / repetitions
-    run, start = prepared.run, time.perf_counter()
-    for _ in range(repetitions):
-        run()
-    return (time.perf_counter() - start) / repetitions
+    """Seconds of one call over a round: the mean, and the fastest."""
+    with prepared.around():
+        if repetitions <= 1000:
+            taken = [once(prepared) for _ in range(repetitions)]
+            return sum(taken) / repetitions, min(taken)
+        run, start = prepared.run, time.perf_counter()  # calls so short that reading the clock counts
+        for _ in range(repetitions):
+            run()
+        mean = (time.perf_counter() - start) / repetitions
+        return mean, mean
 
 
 def repetitions_for(prepared, seconds):
@@ -77,7 +82,8 @@ def answer(request, state, prepare):
         reply = {"repetitions": state["repetitions"], "seconds": one, "info": prepared.info}
         return reply if prepared.work is None else {**reply, "work": prepared.work}
     if "round" in request:
-        return {"seconds": round_of(state["prepared"], state["repetitions"])}
+        mean, fastest = round_of(state["prepared"], state["repetitions"])
+        return {"seconds": mean, "fastest": fastest}
     if "release" in request:
         if (prepared := state.pop("prepared", None)) is not None:
             prepared.close()

@@ -25,7 +25,7 @@ def row(name, found, peers):
     if ours is None:
         return f"| {name} | not measured: {found['absent'].get(found['subject'], '?')} |" + " |" * (len(peers) + 3)
     spread = f"{100 * (ours['q3'] - ours['q1']) / ours['median']:.0f} %"
-    cells = [name, f"{time_text(ours['median'])} ({time_text(ours['min'])}; {spread})"]
+    cells = [name, f"{time_text(ours['median'])} ({time_text(ours['fastest'])}; {spread})"]
     for peer in peers:
         ratio = found["ratios"].get(peer)
         best = "**" if peer == found.get("best") else ""
@@ -44,7 +44,7 @@ def family_table(family, cases):
     for found in cases.values():
         peers += [who for who in (*found["ratios"], *found["absent"])
                   if who not in peers and who not in (found["subject"], "ceilings")]
-    head = ["case", "Mica: median (minimum; interquartile range)", *peers, "share of the ceiling", "goals"]
+    head = ["case", "Mica: median (fastest call; interquartile range)", *peers, "share of the ceiling", "goals"]
     lines = [f"## {family}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += [row(name, found, peers) for name, found in cases.items()]
     notes = [f"- {name}: {found['note']}" for name, found in cases.items() if found.get("note")]
@@ -73,7 +73,7 @@ def page(machine, everything):
              f"Written by `make bench`. {len(cases)} cases; {sum(goal['met'] for goal in goals)} of {len(goals)} goals "
              "met. Columns named after peers hold the peer's time divided by Mica's, the median of ratios taken round by "
              "round: above 1 Mica is faster; the best peer is bold. The share of the ceiling is that of Mica's "
-             "best round in the best one of the ceiling, which is measured in turn with everyone else.", ""]
+             "fastest call in the ceiling's best, which is measured in turn with everyone else.", ""]
     families = {}
     for name, found in cases.items():
         families.setdefault(name.split("/")[0], {})[name] = found

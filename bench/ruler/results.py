@@ -2,12 +2,13 @@
 
 A record of a case:
 
-    participants  {name: {min, median, q1, q3, rounds, repetitions, info}}   seconds of one call
+    participants  {name: {min, median, q1, q3, rounds, fastest, repetitions, info}}   seconds of one call;
+                  `fastest` a single one, the others are means of a round
     ratios        {peer: {min, median, max, least}}   peer's seconds / the subject's, round by round;
-                  `least` that of both minima, which neighbours on the machine move less
+                  `least` that of the fastest calls, which neighbours on the machine move less
     best          the peer with the smallest median
-    share         the subject's best round over the ceiling's best, of the same rounds: what a neighbour
-                  takes from either does not count; `shares` {min, median, max} of it round by round
+    share         the subject's fastest call over the ceiling's, of the same rounds: what a neighbour takes
+                  from either does not count; `shares` {min, median, max} of it round by round
     rate          what the subject reached at best, per second; `ceiling_rate` the ceiling
     goals         {name: {target, value, met}}
     absent        {peer: why}
@@ -32,9 +33,9 @@ def extent(values):
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def ratios_of(case, taken):
+def ratios_of(case, taken, fastest):
     ours = taken[case.subject]
-    return {who: {**extent([b / a for a, b in zip(ours, taken[who])]), "least": min(taken[who]) / min(ours)}
+    return {who: {**extent([b / a for a, b in zip(ours, taken[who])]), "least": fastest[who] / fastest[case.subject]}
             for who in case.peers if who in taken}
 
 
@@ -59,14 +60,15 @@ def goals_of(case, found):
 def record(case, taken, replies, absent, differences):
     found = {"params": case.params, "subject": case.subject, "note": case.note, "ceiling": case.ceiling,
              "absent": absent, "differences": differences, "ratios": {}, "participants": {}}
+    fastest = {who: replies[who].get("fastest", min(seconds)) for who, seconds in taken.items()}
     for who, seconds in taken.items():
         if who != "ceiling":
-            found["participants"][who] = {**spread(seconds), "rounds": seconds,
+            found["participants"][who] = {**spread(seconds), "rounds": seconds, "fastest": fastest[who],
                                           "repetitions": replies[who]["repetitions"],
                                           "info": replies[who].get("info", {})}
     if case.subject not in taken:
         return found
-    found["ratios"] = ratios_of(case, taken)
+    found["ratios"] = ratios_of(case, taken, fastest)
     if found["ratios"]:
         found["best"] = min(found["ratios"], key=lambda who: found["participants"][who]["median"])
     work = replies[case.subject].get("work", case.work)
@@ -74,7 +76,8 @@ def record(case, taken, replies, absent, differences):
         most = [replies["ceiling"]["work"] / seconds for seconds in taken["ceiling"]]
         reached = [work / seconds for seconds in taken[case.subject]]
         found["shares"] = extent([a / b for a, b in zip(reached, most)])
-        found["rate"], found["ceiling_rate"] = max(reached), max(most)
+        found["rate"] = work / fastest[case.subject]
+        found["ceiling_rate"] = replies["ceiling"]["work"] / fastest["ceiling"]
         found["share"] = found["rate"] / found["ceiling_rate"]
     found["goals"] = goals_of(case, found)
     return found

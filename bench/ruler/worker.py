@@ -1,7 +1,11 @@
-"""A worker in Python: `python -m ruler.worker <library>` does cases of any Kind with that library."""
+"""A worker in Python: `python -m ruler.worker LIBRARY [beside]` does cases of any Kind with that library;
+`beside`: in each round another process keeps one processor busy."""
 
+import contextlib
 import importlib
+import subprocess
 import sys
+import time
 
 from . import adapters
 from .protocol import Absent, Prepared, serve
@@ -24,7 +28,19 @@ def save(path, adapter, result):
     np.save(path, np.concatenate([np.array(shapes, np.float32), *[leaf.ravel() for leaf in leaves]]))
 
 
-def preparer(library):
+@contextlib.contextmanager
+def busy_neighbour():
+    """A process that never waits, bound to no processor."""
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.2)  # it has started
+        yield
+    finally:
+        spinner.kill()
+        spinner.wait()
+
+
+def preparer(library, around=contextlib.nullcontext):
     adapter = adapters.ADAPTERS[library]()
 
     def prepare(request):
@@ -43,11 +59,11 @@ def preparer(library):
         sync(call(*inputs))
         return Prepared(run=lambda: sync(call(*inputs)),
                         save=lambda path: save(path, adapter, call(*inputs)),
-                        close=adapter.release,
+                        close=adapter.release, around=around,
                         info={"peak_mb": memory.growth_mb()})
 
     return prepare
 
 
 if __name__ == "__main__":
-    serve(preparer(sys.argv[1]))
+    serve(preparer(sys.argv[1], busy_neighbour if sys.argv[2:] == ["beside"] else contextlib.nullcontext))

@@ -1,6 +1,7 @@
 """The ruler: its arithmetic, its driver against workers of a few lines, the declarations of cases."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -59,6 +60,15 @@ class Results(unittest.TestCase):
         self.assertEqual(found["ratios"]["torch"], {"min": 2.0, "median": 2.0, "max": 3.0, "least": 2.0})
         self.assertEqual(found["best"], "torch")
         self.assertEqual(found["goals"]["best"], {"target": 2.0, "value": 2.0, "met": True})
+
+    def test_the_fastest_calls(self):
+        case = Case("a/b", None, peers=("torch",), work=4.0, ceiling="read")
+        replies = {"mica": {"repetitions": 9, "fastest": 0.5}, "torch": {"repetitions": 9, "fastest": 2.0},
+                   "ceiling": {"work": 1.0, "fastest": 0.1}}
+        found = results.record(case, {"mica": [1.0], "torch": [3.0], "ceiling": [1.0]}, replies, {}, {})
+        self.assertEqual(found["ratios"]["torch"], {"min": 3.0, "median": 3.0, "max": 3.0, "least": 4.0})
+        self.assertEqual(found["participants"]["mica"]["fastest"], 0.5)
+        self.assertEqual(found["share"], 0.8)
 
     def test_the_share_is_best_of_best(self):
         found = measured(mica=[4.0, 1.0, 2.0], ceiling=[3.0, 2.0, 1.0])
@@ -175,14 +185,27 @@ class Protocol(unittest.TestCase):
         fixed = protocol.Prepared(run=lambda: 0.25, timed=True)
         self.assertEqual(protocol.repetitions_for(fixed, 1.0), (4, 0.25))
         self.assertEqual(protocol.repetitions_for(fixed, 0.1), (1, 0.25))
-        self.assertEqual(protocol.round_of(fixed, 3), 0.25)
+        self.assertEqual(protocol.round_of(fixed, 3), (0.25, 0.25))
+
+    def test_a_round_runs_inside_its_context(self):
+        events = []
+
+        @contextlib.contextmanager
+        def around():
+            events.append("in")
+            yield
+            events.append("out")
+
+        prepared = protocol.Prepared(run=lambda: events.append("run"), around=around)
+        protocol.round_of(prepared, 2)
+        self.assertEqual(events, ["in", "run", "run", "out"])
 
     def test_requests(self):
         state, closed = {}, []
         prepared = protocol.Prepared(run=lambda: 2.0, timed=True, close=lambda: closed.append(1), work=5)
         reply = protocol.answer({"prepare": {"seconds": 8}}, state, lambda _: prepared)
         self.assertEqual(reply, {"repetitions": 4, "seconds": 2.0, "info": {}, "work": 5})
-        self.assertEqual(protocol.answer({"round": True}, state, None), {"seconds": 2.0})
+        self.assertEqual(protocol.answer({"round": True}, state, None), {"seconds": 2.0, "fastest": 2.0})
         self.assertEqual(protocol.answer({"release": True}, state, None), {})
         self.assertEqual(closed, [1])
         with self.assertRaises(ValueError):
