@@ -62,6 +62,15 @@ class Perplexity(CliTest):
                 self.assertGreater(now, last)
             last = now
 
+    def test_rounded_activations_cost_next_to_nothing(self):
+        text = self.text()
+        for bits in (8, 4):
+            self.output("convert", "-m", DEFAULT_MODEL, "--to", f"q{bits}", "-q", "--bits", bits)
+            fast, exact = (self.perplexity("-m", f"q{bits}", text, "--dtype", "float32", *options)["mean_nll"]
+                           for options in ((), ("--exact",)))
+            self.assertLess(abs(fast - exact), 0.001)  # 0.1 % of the perplexity
+            self.assertNotEqual(fast, exact)
+
     def test_text_for_people(self):
         told = self.output("perplexity", "-m", DEFAULT_MODEL, self.text(2000))
         for part in ["perplexity  ", " ± ", "per token", "windows of 512", "tokens/s"]:
