@@ -26,8 +26,9 @@ struct Recorder {
   std::unordered_map<std::string, int32_t> calls;
 };
 
+// Never destroyed: the worker of async_eval may still run when the process ends.
 Recorder& recorder() {
-  static Recorder recorder;
+  static Recorder& recorder = *new Recorder;
   return recorder;
 }
 
