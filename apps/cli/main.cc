@@ -30,6 +30,7 @@ std::string help() {
          "  mica generate -p \"ROMEO:\"              the small default model continues a text\n"
          "  mica generate -m path/to/model -p \"Tell me a story\" -n 200 --temp 0.7\n"
          "  mica inspect path/to/model             what a model is and how much memory it needs\n"
+         "  mica convert -m path/to/model --to small -q   the same model with 4 bits a weight\n"
          "\nOther:\n"
          "  mica <command> --help                  options and examples of a command\n"
          "  mica --version                         version and what was built in\n"

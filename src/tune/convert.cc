@@ -112,6 +112,17 @@ std::vector<std::string> files_to_copy(const std::string& folder) {
   return names;
 }
 
+// Python writes NaN and Infinity, which would be null in the result.
+void check_writable(const Json& json) {
+  if (json.is_object()) {
+    for (const auto& [key, value] : json.members()) check_writable(value);
+  } else if (json.is_array()) {
+    for (const Json& value : json.elements()) check_writable(value);
+  } else if (json.type() == Json::Type::Number && json.dump() == "null") {
+    json.fail("is not finite, which JSON cannot say");
+  }
+}
+
 Json to_json(const nn::Quantization& q) {
   return Json::object().set("group_size", q.group_size).set("bits", q.bits).set("mode", "affine");
 }
@@ -194,6 +205,7 @@ class Conversion::Impl {
 
   // The result's config.json, sorted by key as MLX-LM has it, without the layers' own entries yet.
   void plan_config() {
+    check_writable(source_.config);
     std::map<std::string, Json> members;
     for (const auto& [key, value] : source_.config.members())
       members.emplace(std::string(key), value);

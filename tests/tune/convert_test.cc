@@ -348,6 +348,12 @@ TEST(ConvertTest, ReplacesOnlyModelsAndOnlyIfAsked) {
   EXPECT_EQ(names_in(model.folder.path()), (std::vector<std::string>{"source", "target"}));
 }
 
+TEST(ConvertTest, NumbersThatJsonLacksAreNotBent) {
+  ModelFolder model(config_of("llama", R"(, "limits": {"time": [0.5, Infinity]})"));
+  expect_error(ErrorKind::Value, "'limits.time[1]' is not finite",
+               [&] { Conversion{quantizing(model, 64, 4)}; });
+}
+
 TEST(ConvertTest, RefusesWhatCannotBe) {
   ModelFolder model(config_of("llama"));
   auto refused = [](ErrorKind kind, std::string_view part, const ConvertOptions& options) {
