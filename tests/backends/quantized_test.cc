@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backends/cpu/quantized_dots.h"
+#include "backends/cpu/quantized_int8.h"
 #include "base/thread_pool.h"
 #include "ops/quantized.h"
 #include "tests/backends/targets.h"
@@ -203,7 +204,18 @@ std::vector<float> rounded(const std::vector<float>& x, int group) {
   return out;
 }
 
-class Int8Test : public TargetTest {};
+class Int8Test : public TargetTest {
+ protected:
+  // Runs `body` with the processor's instruction for byte products, and without it.
+  template <class F>
+  void with_and_without_instruction(F&& body) {
+    for (bool disabled : {false, true}) {
+      disable_byte_products(disabled);
+      body();
+    }
+    disable_byte_products(false);
+  }
+};
 
 void expect_int8_product(const Quantized& w, int64_t m) {
   std::vector<float> x = random_rows(m * w.columns, 21), out = product(w, x, true, true);
@@ -222,16 +234,18 @@ void expect_int8_product(const Quantized& w, int64_t m) {
 }
 
 TEST_P(Int8Test, EveryFormat) {
-  for (int bits : {4, 8})
-    for (int group : {32, 64, 128})
-      for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
-        for (int64_t groups : {1, 2, 3, 5, 17})
-          for (int64_t rows : {1, 3, 16, 19, 33, 64}) {
-            SCOPED_TRACE(fmt::format("{} bits, group {}, {}, {} groups, {} rows", bits, group,
-                                     dtype_name(dtype), groups, rows));
-            Quantized w(rows, groups * group, group, bits, dtype, 5);
-            for (int64_t m : {1, 2, 3, 6, 7, 13}) expect_int8_product(w, m);
-          }
+  with_and_without_instruction([] {
+    for (int bits : {4, 8})
+      for (int group : {32, 64, 128})
+        for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
+          for (int64_t groups : {1, 2, 3, 5, 17})
+            for (int64_t rows : {1, 3, 16, 19, 33, 64}) {
+              SCOPED_TRACE(fmt::format("{} bits, group {}, {}, {} groups, {} rows", bits, group,
+                                       dtype_name(dtype), groups, rows));
+              Quantized w(rows, groups * group, group, bits, dtype, 5);
+              for (int64_t m : {1, 2, 3, 6, 7, 13}) expect_int8_product(w, m);
+            }
+  });
 }
 
 TEST_P(Int8Test, LongRowsAndManyRowsOfX) {

@@ -7,6 +7,12 @@
 #define MICA_CPU_INT8_LANES_INL_H
 #endif
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "backends/cpu/lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,7 +29,43 @@ using VU8 = hn::Vec<U8>;
 using VI8 = hn::Vec<I8>;
 using VI32 = hn::Vec<I32>;
 
-#if HWY_TARGET == HWY_AVX2
+// How weights are multiplied: bits of an integer, and whether by an instruction for sums of four
+// products, for which Highway's targets have no name: has_fast_dots() asks the processor.
+template <int kBitsOfOne, bool kWithInstruction>
+struct Weights {
+  static constexpr int kBits = kBitsOfOne;
+  static constexpr bool kFast = kWithInstruction;
+};
+
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+inline bool has_fast_dots() {
+#if HWY_MAX_BYTES == 64
+  return __builtin_cpu_supports("avx512vnni");
+#else
+  unsigned a, b, c, d;  // AVX-VNNI, which this compiler's runtime does not know
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+}
+template <class V>
+HWY_INLINE void add_fast_dots(V& acc, VU8 u, VI8 s) {
+#if HWY_MAX_BYTES == 64
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(u.raw), "vm"(s.raw));
+#else
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc.raw) : "x"(u.raw), "xm"(s.raw));
+#endif
+}
+#elif HWY_ARCH_ARM_A64 && defined(__linux__)
+inline bool has_fast_dots() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+#else
+inline bool has_fast_dots() { return false; }
+#endif
+
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+HWY_INLINE __m512i pair_sums(__m512i u, __m512i s) { return _mm512_maddubs_epi16(u, s); }
+HWY_INLINE __m512i quad_sums(__m512i pairs, int factor) {
+  return _mm512_madd_epi16(pairs, _mm512_set1_epi16(static_cast<short>(factor)));
+}
+#elif HWY_ARCH_X86 && HWY_MAX_BYTES == 32
 HWY_INLINE __m256i pair_sums(__m256i u, __m256i s) { return _mm256_maddubs_epi16(u, s); }
 HWY_INLINE __m256i quad_sums(__m256i pairs, int factor) {
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(static_cast<short>(factor)));
@@ -37,24 +79,8 @@ HWY_INLINE void keep_loaded([[maybe_unused]] VU8& bytes) {
 #endif
 }
 
-// acc + the sums of four neighbouring products u * s, exactly. kBits: those of u, 4 or 8.
-template <int kBits>
-HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
-#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  // AVX-512 VNNI, for which Highway's targets have no name: int8_kernels() asks the processor.
-  asm("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(u.raw), "vm"(s.raw));
-  return acc;
-#elif HWY_TARGET == HWY_AVX2
-  if constexpr (kBits == 4) return hn::Add(acc, VI32{quad_sums(pair_sums(u.raw, s.raw), 1)});
-  // Pairs of products with eight bits do not fit 16: the highest bit is taken apart.
-  const U8 d;
-  const auto low = hn::And(u, hn::Set(d, 127));
-  const hn::Repartition<uint16_t, U8> d16;
-  const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<7>(hn::BitCast(d16, u))), hn::Set(d, 1));
-  acc = hn::Add(acc, VI32{quad_sums(pair_sums(low.raw, s.raw), 1)});
-  return hn::Add(acc, VI32{quad_sums(pair_sums(high.raw, s.raw), 128)});
-#else
-  // Products of neighbours apart, each of which fits 16 bits.
+// Products of neighbours apart, each of which fits 16 bits: with what every target has.
+HWY_INLINE VI32 dot4_by_halves(VI32 acc, VU8 u, VI8 s) {
   const I16 d16;
   const I32 d32;
   const auto u16 = hn::BitCast(d16, u), s16 = hn::BitCast(d16, s);
@@ -68,6 +94,46 @@ HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
     acc = hn::Add(acc, hn::ShiftRight<16>(products));
   }
   return acc;
+}
+
+#if HWY_ARCH_ARM_A64
+// Signed bytes by signed bytes; weights of eight bits are taken as u - 128 and 128.
+HWY_INLINE void add_signed_dots(int32x4_t& acc, int8x16_t a, int8x16_t b) {
+  asm(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
+}
+#endif
+
+// acc + the sums of four neighbouring products u * s, exactly.
+template <class W>
+HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+  if constexpr (W::kFast) {
+    add_fast_dots(acc, u, s);
+    return acc;
+  }
+  if constexpr (W::kBits == 4) return hn::Add(acc, VI32{quad_sums(pair_sums(u.raw, s.raw), 1)});
+  // Pairs of products with eight bits do not fit 16: the highest bit is taken apart.
+  const U8 d;
+  const auto low = hn::And(u, hn::Set(d, 127));
+  const hn::Repartition<uint16_t, U8> d16;
+  const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<7>(hn::BitCast(d16, u))), hn::Set(d, 1));
+  acc = hn::Add(acc, VI32{quad_sums(pair_sums(low.raw, s.raw), 1)});
+  return hn::Add(acc, VI32{quad_sums(pair_sums(high.raw, s.raw), 128)});
+#elif HWY_ARCH_ARM_A64
+  if constexpr (W::kFast) {
+    if constexpr (W::kBits == 4) {
+      add_signed_dots(acc.raw, vreinterpretq_s8_u8(u.raw), s.raw);
+    } else {
+      const uint8x16_t top = vdupq_n_u8(128);
+      add_signed_dots(acc.raw, vreinterpretq_s8_u8(veorq_u8(u.raw, top)), s.raw);
+      add_signed_dots(acc.raw, vdupq_n_s8(64), s.raw);
+      add_signed_dots(acc.raw, vdupq_n_s8(64), s.raw);
+    }
+    return acc;
+  }
+  return dot4_by_halves(acc, u, s);
+#else
+  return dot4_by_halves(acc, u, s);
 #endif
 }
 

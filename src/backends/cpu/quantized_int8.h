@@ -71,6 +71,8 @@ struct Int8Kernels {
 };
 // Of the best instruction set of this processor.
 const Int8Kernels& int8_kernels();
+// For tests: pretends that the processor has no instruction for sums of byte products.
+void disable_byte_products(bool disabled);
 
 // Matrices of 4 or 8 bits in groups of 32 or more, transposed products.
 size_t int8_workspace(const QuantizedGemm<float>& product);

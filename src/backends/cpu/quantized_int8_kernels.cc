@@ -199,7 +199,7 @@ void read_scales(const std::byte* const* rows, Dtype dtype, int64_t g0, int64_t 
 }
 
 // One vector of four packed rows, at byte `at` of the row, times M rows of x.
-template <int kBits, int M>
+template <class W, int M>
 HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t* const* x,
                          int64_t x_at, VI32 (&sum)[M][4]) {
   const U8 d;
@@ -207,8 +207,8 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
   for (int r = 0; r < 4; ++r) {
     auto bytes = hn::LoadU(d, packed[r] + at);
     keep_loaded(bytes);
-    if constexpr (kBits == 8) {
-      for (int m = 0; m < M; ++m) sum[m][r] = dot4<8>(sum[m][r], bytes, hn::LoadU(d8, x[m] + x_at));
+    if constexpr (W::kBits == 8) {
+      for (int m = 0; m < M; ++m) sum[m][r] = dot4<W>(sum[m][r], bytes, hn::LoadU(d8, x[m] + x_at));
     } else {
       const auto mask = hn::Set(d, 15);
       const hn::Repartition<uint16_t, U8> d16;
@@ -216,8 +216,8 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
       const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<4>(hn::BitCast(d16, bytes))), mask);
       for (int m = 0; m < M; ++m) {
         const int8_t* even = x[m] + opposite<4>(x_at);
-        sum[m][r] = dot4<4>(sum[m][r], low, hn::LoadU(d8, even));
-        sum[m][r] = dot4<4>(sum[m][r], high, hn::LoadU(d8, even + 64));
+        sum[m][r] = dot4<W>(sum[m][r], low, hn::LoadU(d8, even));
+        sum[m][r] = dot4<W>(sum[m][r], high, hn::LoadU(d8, even + 64));
       }
     }
   }
@@ -225,7 +225,7 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 
 // Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
 // kGroup: 128-bit blocks of a group.
-template <int kBits, int M, int kGroup>
+template <class W, int M, int kGroup>
 HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ahead& ahead,
                            const std::byte* x, int64_t g0, int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
@@ -242,14 +242,14 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ah
     if (n - g >= kGroups) {
       for (int v = 0; v < kVectors; ++v) {
         ahead.fetch(3 * kBytes / 64);
-        dot_rows<kBits>(packed, at + v * kBytes, integers, at + v * kBytes, sum);
+        dot_rows<W>(packed, at + v * kBytes, integers, at + v * kBytes, sum);
       }
     } else {  // the last vector is not whole
       HWY_ALIGN uint8_t last[4][kBytes] = {};
       const uint8_t* rows[4] = {last[0], last[1], last[2], last[3]};
       for (int r = 0; r < 4; ++r)
         std::memcpy(last[r], packed[r] + at, static_cast<size_t>((n - g) * kGroup * 16));
-      dot_rows<kBits>(rows, 0, integers, at, sum);
+      dot_rows<W>(rows, 0, integers, at, sum);
     }
     for (int m = 0; m < M; ++m)
       store_blocks<kBlocks>(
@@ -258,7 +258,7 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ah
   }
 }
 
-template <int kBits, int M, int kGroup>
+template <class W, int M, int kGroup>
 void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int count,
              const std::byte* x, float* out) {
   const F32 d;
@@ -277,7 +277,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   for (int64_t g0 = 0; g0 < f.groups; g0 += kChunk) {
     const int64_t n = std::min(kChunk, f.groups - g0);
     for (int r = 0; r < kInt8Rows; r += 4)
-      sum_groups<kBits, M, kGroup>(f, rows.packed + r, ahead, x, g0, n, sums + r);
+      sum_groups<W, M, kGroup>(f, rows.packed + r, ahead, x, g0, n, sums + r);
     for (int64_t g = 0; g < n; ++g) {
       if (g % kScaleGroups == 0) {
         int64_t some = std::min<int64_t>(kScaleGroups, n - g);
@@ -308,24 +308,27 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
       hn::StoreU(total[m][v], d, out + m * kInt8Rows + v * kLanes);
 }
 
-template <int M>
+template <bool kFast, int M>
 void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
                   const std::byte* x, float* out) {
+  using W4 = Weights<4, kFast>;
+  using W8 = Weights<8, kFast>;
   switch (f.group_bytes() / 16 + (f.bits == 8 ? 100 : 0)) {
-    case 1: return dots_of<4, M, 1>(f, w, first, rows, x, out);
-    case 2: return dots_of<4, M, 2>(f, w, first, rows, x, out);
-    case 4: return dots_of<4, M, 4>(f, w, first, rows, x, out);
-    case 102: return dots_of<8, M, 2>(f, w, first, rows, x, out);
-    case 104: return dots_of<8, M, 4>(f, w, first, rows, x, out);
-    default: return dots_of<8, M, 8>(f, w, first, rows, x, out);
+    case 1: return dots_of<W4, M, 1>(f, w, first, rows, x, out);
+    case 2: return dots_of<W4, M, 2>(f, w, first, rows, x, out);
+    case 4: return dots_of<W4, M, 4>(f, w, first, rows, x, out);
+    case 102: return dots_of<W8, M, 2>(f, w, first, rows, x, out);
+    case 104: return dots_of<W8, M, 4>(f, w, first, rows, x, out);
+    default: return dots_of<W8, M, 8>(f, w, first, rows, x, out);
   }
 }
 
+template <bool kFast>
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
           const std::byte* x, int count, float* out) {
   static_assert(kInt8FewRows == 2);
-  if (count == 1) return dots_of_rows<1>(f, w, first, rows, x, out);
-  dots_of_rows<2>(f, w, first, rows, x, out);
+  if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out);
+  dots_of_rows<kFast, 2>(f, w, first, rows, x, out);
 }
 
 // Panels: vectors of rows, and rows of x that are multiplied with them at once, so that the sums
@@ -399,11 +402,11 @@ HWY_INLINE VI8 broadcast(const int8_t* quad) {
 }
 
 // The integer sums of one group; `words`: of a packed row.
-template <int kBits, int M>
+template <class W, int M>
 HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, int64_t at,
                                 int64_t words, VI32 (&sum)[M][kPanelVectors]) {
   const U8 d8;
-  constexpr int kHalves = kBits == 4 ? 2 : 1;
+  constexpr int kHalves = W::kBits == 4 ? 2 : 1;
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = hn::Zero(I32());
   for (int64_t w = 0; w < words; ++w)
@@ -412,12 +415,12 @@ HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, in
       for (int v = 0; v < kPanelVectors; ++v) rows[v] = hn::Load(d8, quads + v * kBytes);
       for (int m = 0; m < M; ++m) {
         const auto quad = broadcast(x[m] + at + w * 4 + half * 64);
-        for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = dot4<kBits>(sum[m][v], rows[v], quad);
+        for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = dot4<W>(sum[m][v], rows[v], quad);
       }
     }
 }
 
-template <int kBits, int M>
+template <class W, int M>
 void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
                    const std::byte* x, float* out, bool continues, Ahead ahead, int64_t lines) {
   const F32 d;
@@ -432,9 +435,9 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
   const uint8_t* quads = panel.quads;
   for (int64_t g = 0; g < groups; ++g) {
     VI32 sum[M][kPanelVectors];
-    const int64_t at = opposite<kBits>((g0 + g) * f.group_bytes());
-    sum_panel_group<kBits>(quads, integers, at, words, sum);
-    quads += words * kPanelRows * 4 * (kBits == 4 ? 2 : 1);
+    const int64_t at = opposite<W::kBits>((g0 + g) * f.group_bytes());
+    sum_panel_group<W>(quads, integers, at, words, sum);
+    quads += words * kPanelRows * 4 * (W::kBits == 4 ? 2 : 1);
     ahead.fetch(lines);
     for (int v = 0; v < kPanelVectors; ++v) {
       const auto scale = hn::Load(d, panel.scales + g * kPanelRows + v * kLanes);
@@ -452,15 +455,16 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
       hn::Store(total[m][v], d, out + m * kPanelRows + v * kLanes);
 }
 
-template <int kBits, int M = kTile>
+template <class W, int M = kTile>
 void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
                    const std::byte* x, int64_t m, float* out, bool continues, Ahead ahead,
                    int64_t lines) {
-  if (m == M) return multiply_tile<kBits, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
+  if (m == M) return multiply_tile<W, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
   if constexpr (M > 1)
-    multiply_rest<kBits, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
+    multiply_rest<W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
 }
 
+template <bool kFast>
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
               const std::byte* x, int64_t m, float* out, bool continues, const std::byte* from) {
   int64_t lines = kPanelRows * f.group_bytes() / 64;
@@ -468,7 +472,7 @@ void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t g
   int64_t tiles = (m + kTile - 1) / kTile, done = 0;
   for (int64_t i = 0; i < tiles; ++i) {
     int64_t next = m * (i + 1) / tiles;
-    auto run = f.bits == 4 ? &multiply_rest<4> : &multiply_rest<8>;
+    auto run = f.bits == 4 ? &multiply_rest<Weights<4, kFast>> : &multiply_rest<Weights<8, kFast>>;
     run(f, panel, g0, groups, x + done * f.row_bytes, next - done, out + done * kPanelRows,
         continues, Ahead{from}, lines);
     lines = 0;
@@ -548,13 +552,16 @@ void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t g
 
 #endif
 
-// None on the first processors with AVX-512, which lack its byte products.
-const Int8Kernels* kernels() {
-#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  if (!__builtin_cpu_supports("avx512vnni")) return nullptr;
-#endif
+const Int8Kernels* kernels([[maybe_unused]] bool fast) {
+#if HWY_TARGET == HWY_SCALAR
   static constexpr Int8Kernels table = {kPanelRows, &prepare, &dots, &unpack, &multiply};
   return &table;
+#else
+  static constexpr Int8Kernels tables[] = {
+      {kPanelRows, &prepare, &dots<false>, &unpack, &multiply<false>},
+      {kPanelRows, &prepare, &dots<true>, &unpack, &multiply<true>}};
+  return &tables[fast && has_fast_dots() ? 1 : 0];
+#endif
 }
 
 }  // namespace HWY_NAMESPACE
@@ -566,13 +573,12 @@ namespace mica::cpu {
 
 HWY_EXPORT(kernels);
 
-const Int8Kernels& int8_kernels() {
-  const Int8Kernels* best = HWY_DYNAMIC_DISPATCH(kernels)();
-#if HWY_TARGETS & HWY_AVX2
-  if (!best) best = N_AVX2::kernels();
-#endif
-  return *best;
+namespace {
+bool disabled_for_test = false;
 }
+
+const Int8Kernels& int8_kernels() { return *HWY_DYNAMIC_DISPATCH(kernels)(!disabled_for_test); }
+void disable_byte_products(bool disabled) { disabled_for_test = disabled; }
 
 }  // namespace mica::cpu
 #endif
