@@ -21,6 +21,7 @@ namespace mica::cli {
 namespace {
 
 constexpr int64_t kDefaultContext = 512;
+constexpr int64_t kMostLogits = int64_t{1} << 25;  // of a pass, where that leaves enough tokens
 constexpr size_t kMostText = size_t{1} << 32;
 
 class PerplexityCommand : public Subcommand {
@@ -95,6 +96,7 @@ void PerplexityCommand::plan(const models::ModelInfo& info) {
   options_.context = context_.value_or(std::min(kDefaultContext, info.max_positions));
   options_.stride = stride_.value_or(options_.context);
   options_.batch = batch_.value_or(1);
+  options_.chunk = std::clamp<int64_t>(kMostLogits / (info.vocabulary * options_.batch), 64, 512);
   if (stride_ && *stride_ > options_.context)
     throw_usage("--stride {} is more than the context of {}: tokens between windows would be lost",
                 *stride_, options_.context);
