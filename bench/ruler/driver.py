@@ -48,7 +48,7 @@ class Run:
         return ready
 
     def output(self, who) -> Path:
-        return self.options.logs / f"result-{who.replace('/', '_').replace(' ', '_')}.npy"
+        return self.options.scratch / f"result-{who.replace('/', '_').replace(' ', '_')}.npy"
 
     def compare(self, case, ready, absent):
         """{peer: largest difference from the subject, of its largest value}; who is wrong does not run."""

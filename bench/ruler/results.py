@@ -23,6 +23,9 @@ import tempfile
 from pathlib import Path
 
 
+FORMAT = 2  # grows when records change
+
+
 def spread(values):
     """Minimum, median and quartiles."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
@@ -98,7 +101,9 @@ def machine_name(cpuinfo=None, cpus=None):
 
 
 def load(path):
-    return json.loads(path.read_text()) if path.exists() else {"cases": {}}
+    """What a file holds; nothing if it was written when records looked otherwise."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get("format") == FORMAT else {"format": FORMAT, "cases": {}}
 
 
 def write(path, text):

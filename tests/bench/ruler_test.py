@@ -104,6 +104,14 @@ class Results(unittest.TestCase):
             self.assertEqual(sorted(last["runs"]), ["2"])
             self.assertEqual([entry.name for entry in Path(folder).iterdir()], ["m.json"])
 
+    def test_records_of_another_format_are_dropped(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "m.json")
+            path.write_text(json.dumps({"cases": {"old": {"run": "1"}}, "runs": {"1": {}}}))
+            everything = results.merge(path, {"run": "2"}, {"new": measured(mica=[1.0])})
+            self.assertEqual(list(everything["cases"]), ["new"])
+            self.assertEqual(results.load(path), everything)
+
     def test_names_of_machines(self):
         text = "model name\t: Intel(R) Xeon(R) Platinum 8592+ CPU @ 2.10GHz\nflags\t: fpu avx2 avx512f\n"
         self.assertEqual(results.machine_name(text, 2), "intel-xeon-platinum-8592-avx512-2")
@@ -127,7 +135,7 @@ class Driver(unittest.TestCase):
         environment = mock.patch.dict(os.environ, {"MICA_BENCH_VENV": str(self.folder)})
         environment.start()
         self.addCleanup(environment.stop)
-        self.options = argparse.Namespace(rounds=3, wait="default", malloc="reuse", seconds=None, threads=1, logs=self.folder, build=self.folder)
+        self.options = argparse.Namespace(rounds=3, wait="default", malloc="reuse", seconds=None, threads=1, logs=self.folder, scratch=self.folder, build=self.folder)
 
     def case(self, bodies, **more):
         commands = {}

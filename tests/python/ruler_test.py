@@ -18,7 +18,7 @@ class Quiet:
 
 
 def compare(tmp_path, tolerance=0.01, **results):
-    run = driver.Run(None, argparse.Namespace(logs=tmp_path), {})
+    run = driver.Run(None, argparse.Namespace(scratch=tmp_path), {})
     for who, value in results.items():
         worker.save(run.output(who), adapters.NumPy(), value)
     absent, ready = {}, {who: (Quiet(), {}) for who in results}
