@@ -60,29 +60,31 @@ bool hwcap2(unsigned long bit) { return (getauxval(AT_HWCAP2) & bit) != 0; }
 const std::vector<ArithmeticWay>& arithmetic_ways() {
   static const std::vector<ArithmeticWay> ways = {
 #if defined(__x86_64__)
-      {"f32", "vfmadd231ps, 512 bits", MICA_CPU("avx512f"), fma_512, kChains * 16 * 2},
-      {"f32", "vfmadd231ps, 256 bits", MICA_CPU("fma"), fma_256, kChains * 8 * 2},
-      {"f32", "mulps and addps, 128 bits", MICA_CPU("sse2"), fma_128, kChains * 4 * 2},
-      {"int8", "vpdpbusd, 512 bits", MICA_CPU("avx512vnni"), vnni_512, kChains * 64 * 2},
+      {"f32", "vfmadd231ps, 512 bits", MICA_CPU("avx512f"), fma_512, kChains * 16 * 2, true},
+      {"f32", "vfmadd231ps, 256 bits", MICA_CPU("fma"), fma_256, kChains * 8 * 2, false},
+      {"f32", "mulps and addps, 128 bits", MICA_CPU("sse2"), fma_128, kChains * 4 * 2, false},
+      {"int8", "vpdpbusd, 512 bits", MICA_CPU("avx512vnni"), vnni_512, kChains * 64 * 2, true},
       {"int8", "vpdpbusd, 256 bits",
        [] { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl"); },
-       vnni_256, kChains * 32 * 2},
-      {"int8", "vpdpbusd (AVX-VNNI), 256 bits", MICA_CPU("avxvnni"), avx_vnni_256,
-       kChains * 32 * 2},
+       vnni_256, kChains * 32 * 2, true},
+      {"int8", "vpdpbusd (AVX-VNNI), 256 bits", MICA_CPU("avxvnni"), avx_vnni_256, kChains * 32 * 2,
+       true},
       {"int8", "vpmaddubsw, vpmaddwd and vpaddd, 256 bits", MICA_CPU("avx2"), maddubs_256,
-       kChains * 32 * 2},
-      {"bf16", "vdpbf16ps, 512 bits", MICA_CPU("avx512bf16"), bf16_512, kChains * 32 * 2},
+       kChains * 32 * 2, false},
+      {"bf16", "vdpbf16ps, 512 bits", MICA_CPU("avx512bf16"), bf16_512, kChains * 32 * 2, true},
       {"bf16", "vdpbf16ps, 256 bits",
        [] { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl"); },
-       bf16_256, kChains * 16 * 2},
+       bf16_256, kChains * 16 * 2, true},
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-      {"f16", "vfmadd231ph, 512 bits", MICA_CPU("avx512fp16"), f16_512, kChains * 32 * 2},
+      {"f16", "vfmadd231ph, 512 bits", MICA_CPU("avx512fp16"), f16_512, kChains * 32 * 2, true},
 #endif
 #elif defined(__aarch64__)
-      {"f32", "fmla, 128 bits", [] { return true; }, fma_128, kChains * 4 * 2},
-      {"int8", "sdot, 128 bits", [] { return hwcap(1UL << 20); }, dot_128, kChains * 16 * 2},
-      {"f16", "fmla .8h, 128 bits", [] { return hwcap(1UL << 10); }, f16_128, kChains * 8 * 2},
-      {"bf16", "bfdot, 128 bits", [] { return hwcap2(1UL << 14); }, bf16_128, kChains * 8 * 2},
+      {"f32", "fmla, 128 bits", [] { return true; }, fma_128, kChains * 4 * 2, false},
+      {"int8", "sdot, 128 bits", [] { return hwcap(1UL << 20); }, dot_128, kChains * 16 * 2, false},
+      {"f16", "fmla .8h, 128 bits", [] { return hwcap(1UL << 10); }, f16_128, kChains * 8 * 2,
+       false},
+      {"bf16", "bfdot, 128 bits", [] { return hwcap2(1UL << 14); }, bf16_128, kChains * 8 * 2,
+       false},
 #endif
   };
   return ways;

@@ -13,6 +13,7 @@ struct ArithmeticWay {
   bool (*supported)();
   void (*run)(int64_t steps);
   double work_per_step;  // operations
+  bool beyond_avx2;      // needs more than AVX2 and FMA, on x86
 };
 
 const std::vector<ArithmeticWay>& arithmetic_ways();

@@ -1,7 +1,8 @@
 // What the machine can do at most, as a worker of bench/run: streaming reads and copies of
 // gigabytes, and arithmetic that never leaves registers. Parameters: {"ceiling": "read" | "copy" |
-// "f32" | "bf16" | "f16" | "int8", "threads": n, "pages": "ordinary" | "huge"}. Work is counted in
-// bytes (a copy reads and writes) or in operations (a multiply-add is two).
+// "f32" | "bf16" | "f16" | "int8", "threads": n, "pages": "ordinary" | "huge", "isa": "native" |
+// "avx2"}. Work is counted in bytes (a copy reads and writes) or in operations (a multiply-add is
+// two).
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -136,13 +137,13 @@ Prepared memory_ceiling(const std::string& what, int threads, bool huge) {
   return prepared;
 }
 
-Prepared arithmetic_ceiling(const std::string& what, int threads) {
+Prepared arithmetic_ceiling(const std::string& what, int threads, bool avx2) {
   constexpr int64_t kSteps = 400'000;
   // Of several ways the processor has, the fastest on one thread.
   const ArithmeticWay* best = nullptr;
   double fastest = 0;
   for (const ArithmeticWay& way : arithmetic_ways()) {
-    if (way.ceiling != what || !way.supported()) continue;
+    if (way.ceiling != what || (avx2 && way.beyond_avx2) || !way.supported()) continue;
     way.run(kSteps);
     const double rate = way.work_per_step / seconds_of([&] { way.run(kSteps); }, 2);
     if (rate > fastest) {
@@ -164,7 +165,7 @@ Prepared prepare(const json& params) {
   if (threads < 1 || threads > 4096) throw std::invalid_argument("threads must be 1 to 4096");
   if (what == "read" || what == "copy")
     return memory_ceiling(what, threads, params.at("pages").get<std::string>() == "huge");
-  return arithmetic_ceiling(what, threads);
+  return arithmetic_ceiling(what, threads, params.value("isa", "native") == "avx2");
 }
 
 }  // namespace

@@ -8,6 +8,10 @@ from pathlib import Path
 from .places import bench_venv
 
 
+# NumPy warns of those that the processor lacks, and does without them.
+NUMPY_AVX512 = ("AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX", "AVX512_CNL", "AVX512_ICL", "AVX512_SPR", "X86_V4")
+
+
 class PeakMemory:
     """How much the resident memory of this process grew at its peak since the object was made."""
 
@@ -37,6 +41,8 @@ class NumPy:
     methods = ("numpy",)
 
     def __init__(self):
+        if os.environ.get("MICA_BENCH_ISA") == "avx2":
+            os.environ["NPY_DISABLE_CPU_FEATURES"] = " ".join(NUMPY_AVX512)
         import numpy
         self.module = numpy
 
@@ -88,6 +94,12 @@ class Mica(Mlx):
     methods = ("mica", "mx")
     name = "mica.core"
 
+    def __init__(self):
+        if os.environ.get("MICA_BENCH_ISA") == "avx2":
+            # hwy::DisableTargets, of the library that mica.core loads next: all that is above AVX2.
+            ctypes.CDLL("libhwy.so.1", ctypes.RTLD_GLOBAL)._ZN3hwy14DisableTargetsEl(ctypes.c_int64((1 << 9) - 1))
+        super().__init__()
+
 
 class Torch(NumPy):
     methods = ("torch",)
@@ -107,6 +119,12 @@ class Torch(NumPy):
 
 class TorchCompiled(Torch):
     methods = ("torch_compile", "torch")
+
+    def __init__(self):
+        super().__init__()
+        if os.environ.get("MICA_BENCH_ISA") == "avx2":
+            from torch._inductor import config
+            config.cpp.simdlen = 256
 
     def function(self, f):
         return self.module.compile(f)

@@ -9,12 +9,12 @@ ROUNDS = 3
 MEMORY = ("read", "copy")
 
 
-def ways(threads):
+def ways(threads, isa):
     """Everything that is tried: (ceiling, threads, pages)."""
     for what in CEILINGS:
         for count in dict.fromkeys((1, threads)):
             for pages in ("ordinary", "huge") if what in MEMORY else (None,):
-                yield {"ceiling": what, "threads": count, "pages": pages}
+                yield {"ceiling": what, "threads": count, "pages": pages, "isa": isa}
 
 
 def text(params, rate, info):
@@ -33,7 +33,7 @@ def measure_all(workers, options):
     """[{params, rate, text}]; what the processor cannot do is said in `absent`."""
     worker = workers.get("ceilings", NoCase)
     found = []
-    for params in ways(options.threads):
+    for params in ways(options.threads, options.isa):
         try:
             reply = worker.ask({"prepare": {"case": "ceilings", "kind": None, "params": params, "seconds": SECONDS}})
         except WorkerError as error:

@@ -12,6 +12,9 @@ from .places import BENCH, bench_venv
 # allocator has them. glibc as it is gives each back at once, and page faults dominate what the peers do.
 MALLOC = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
           "glibc.malloc.top_pad=67108864")
+# How libraries are kept from AVX-512. NumPy names what it knows; the rest understands "AVX2".
+AVX2 = {"MICA_BENCH_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "OPENBLAS_CORETYPE": "Haswell"}
 # Participants whose entry in peers.json has another name.
 PEER_OF = {"torch.compile": "torch", "onednn packed": "onednn"}
 
@@ -43,6 +46,8 @@ def environment(participant, options):
     core = peers.get("openblas", {}).get("core", "default")
     if participant == "openblas" and core != "default":
         values["OPENBLAS_CORETYPE"] = core
+    if options.isa == "avx2":
+        values.update(AVX2)
     return {**os.environ, **values}
 
 

@@ -59,7 +59,7 @@ def family_table(family, cases):
 def run_lines(about):
     peers = ", ".join(f"{name} {peer.get('version', 'absent')}" for name, peer in about["peers"].items())
     lines = [f"- **{about['run']}**: Mica {about['commit']}, {about['threads']} threads, {about['rounds']} rounds, "
-             f"OpenMP waits: {about['wait']}, malloc: {about['malloc']}; "
+             f"instructions: {about['isa']}, OpenMP waits: {about['wait']}, malloc: {about['malloc']}; "
              f"{about['cpu']}, {about['system']}. Peers: {peers}."]
     for ceiling in about.get("ceilings", []):
         lines.append(f"  - {ceiling['text']}")

@@ -86,7 +86,7 @@ def record(case, taken, replies, absent, differences):
     return found
 
 
-def machine_name(cpuinfo=None, cpus=None):
+def machine_name(cpuinfo=None, cpus=None, isa="native"):
     """A name for a file: processor, instruction set, number of threads."""
     text = cpuinfo if cpuinfo is not None else Path("/proc/cpuinfo").read_text()
     field = {key.strip(): value.strip() for key, _, value in
@@ -94,7 +94,7 @@ def machine_name(cpuinfo=None, cpus=None):
     model = field.get("model name") or field.get("CPU implementer", "unknown")
     flags = field.get("flags", field.get("Features", "")).split()
     level = next((name for flag, name in (("avx512f", "avx512"), ("avx2", "avx2"), ("asimd", "neon"))
-                  if flag in flags), "baseline")
+                  if flag in flags), "baseline") if isa == "native" else f"as-{isa}"
     model = re.sub(r"\((r|tm)\)|\bcpu\b|@.*|processor|\d+-core", "", model.lower())
     words = re.findall(r"[a-z0-9]+", model) + [level, str(cpus or len(os.sched_getaffinity(0)))]
     return "-".join(words)

@@ -115,11 +115,12 @@ class Results(unittest.TestCase):
     def test_names_of_machines(self):
         text = "model name\t: Intel(R) Xeon(R) Platinum 8592+ CPU @ 2.10GHz\nflags\t: fpu avx2 avx512f\n"
         self.assertEqual(results.machine_name(text, 2), "intel-xeon-platinum-8592-avx512-2")
+        self.assertEqual(results.machine_name(text, 2, "avx2"), "intel-xeon-platinum-8592-as-avx2-2")
 
     def test_the_page(self):
         found = measured(mica=[0.001], torch=[0.003], ceiling=[0.001])
         found["absent"] = {"jax": "not installed: no wheel"}
-        about = {"run": "today", "commit": "c", "threads": 2, "rounds": 1, "wait": "default", "malloc": "reuse", "cpu": "x", "system": "y", "peers": {},
+        about = {"run": "today", "commit": "c", "threads": 2, "rounds": 1, "isa": "native", "wait": "default", "malloc": "reuse", "cpu": "x", "system": "y", "peers": {},
                  "ceilings": []}
         page = report.page("machine", {"cases": {"a/b": {**found, "run": "today"}}, "runs": {"today": about}})
         self.assertIn("| a/b | 1 ms (1 ms; 0 %) | **3.00** (3.00) | absent | 0.50 of read", page)
@@ -135,7 +136,7 @@ class Driver(unittest.TestCase):
         environment = mock.patch.dict(os.environ, {"MICA_BENCH_VENV": str(self.folder)})
         environment.start()
         self.addCleanup(environment.stop)
-        self.options = argparse.Namespace(rounds=3, wait="default", malloc="reuse", seconds=None, threads=1, logs=self.folder, scratch=self.folder, build=self.folder)
+        self.options = argparse.Namespace(rounds=3, isa="native", wait="default", malloc="reuse", seconds=None, threads=1, logs=self.folder, scratch=self.folder, build=self.folder)
 
     def case(self, bodies, **more):
         commands = {}
