@@ -9,6 +9,7 @@ from ruler.case import Case
 # Logits after seven ids. Weights that are quantized once more differ; a wrong network differs by more
 # than the largest logit (1.4 of it where logits are unrelated).
 REQUANTIZED, EXACT = 0.9, 0.05
+SECONDS = 0.1  # of single tokens: a round is a few calls of several tokens each
 
 LLAMA_1B = dict(shape="llama-1b")
 LLAMA_8B = dict(shape="llama-8b", layers=8)
@@ -28,7 +29,7 @@ def case(name, model, peers, goals, ceiling, tolerance=EXACT, note="", **task):
     if model.get("layers"):
         note = f"the shape is cut to {model['layers']} layers; {note}".rstrip("; ")
     return Case(f"lm/{name}", None, dict(model=model, **task), peers=tuple(peers), ceiling=ceiling, goals=goals,
-                tolerance=tolerance, seconds=1e-6, commands={"mica": mica(), **peers}, note=note)
+                tolerance=tolerance, seconds=SECONDS, commands={"mica": mica(), **peers}, note=note)
 
 
 def decode(name, model, peers, best, share, **more):
@@ -52,24 +53,24 @@ def four_bits():
 def beside(name, who, alone, peer_words):
     """A participant beside a busy process against itself in quiet."""
     return Case(f"lm/neighbour/{name}", None, dict(model=dict(**LLAMA_1B, bits=4, group=64)), subject=who,
-                peers=(alone,), goals={alone: 0.45} if who == "mica" else {}, tolerance=None, seconds=1e-6,
+                peers=(alone,), goals={alone: 0.45} if who == "mica" else {}, tolerance=None, seconds=SECONDS,
                 commands={who: [*peer_words, "neighbour=1"], alone: peer_words},
                 note="one process spins beside it; the ratio is the share of the quiet speed")
 
 
 def batch():
     quiet = case("decode/1b-4bit-batch8", dict(**LLAMA_1B, bits=4, group=64), ("Q4_0", "Q4_K"), {},
-                 "int8", REQUANTIZED, batch=8)
+                 "int8", REQUANTIZED, batch=8, tokens=3)
     alone = {"mica batch1": mica("batch=1"), "Q4_0 batch1": llama("Q4_0", "batch=1")}
     return Case(quiet.name, None, quiet.params, peers=(*quiet.peers, *alone), goals={"mica batch1": 5.0},
-                tolerance=REQUANTIZED, seconds=1e-6, commands={**quiet.commands, **alone},
+                tolerance=REQUANTIZED, seconds=SECONDS / 4, commands={**quiet.commands, **alone},
                 note="a call is a token of one of the eight")
 
 
 def first():
     peers = {kind: llama(kind) for kind in ("Q4_0", "Q4_K")}
     return Case("lm/first-token/1b-4bit", None, dict(model=dict(**LLAMA_1B, bits=4), task="first", prompt=32),
-                peers=tuple(peers), goals={"best": 3.0}, tolerance=None, seconds=1e-6,
+                peers=tuple(peers), goals={"best": 3.0, "seconds": 0.15}, tolerance=None, seconds=0.5,
                 commands={"mica": mica(), **peers},
                 note="from the start of a process to the token after 32, weights in the page cache; llama.cpp by a "
                      "program in C++ that loads, makes a context and decodes, without a vocabulary")

@@ -7,9 +7,9 @@ Both drive a program of their own (mica_worker.cc, llama_worker.cc) by lines of 
 for (ruler/protocol.py) is in its parameters, of which key=value replaces some for one participant:
 
     model      how to make the model: arguments of models.folder
-    task       "decode" (a call is a token of one sequence), "prefill" (a call is a prompt) or "first" (a
+    task       "decode" (a call is tokens, its seconds those of one of one sequence), "prefill" (a call is a prompt) or "first" (a
                call is a process from its start to the token after a prompt)
-    batch, depth, tokens       of decode: sequences, tokens before, tokens a round
+    batch, depth, tokens       of decode: sequences, tokens before, tokens a call
     prompt     tokens of a prompt
     neighbour  1: another process spins meanwhile
 """
@@ -28,7 +28,7 @@ from ruler.protocol import Prepared, serve
 from . import models
 
 FIRST_IDS = 7  # ids of the prompt whose logits are compared
-DEFAULTS = {"task": "decode", "batch": 1, "depth": 0, "tokens": 24, "prompt": 512, "neighbour": 0}
+DEFAULTS = {"task": "decode", "batch": 1, "depth": 0, "tokens": 8, "prompt": 512, "neighbour": 0}
 
 
 def threads():
@@ -103,11 +103,7 @@ def task_of(program, params):
     if params["task"] == "prefill":
         return lambda: program.seconds("prefill", params["prompt"])
     batch, tokens = params["batch"], params["tokens"]
-
-    def decode():
-        with neighbour(params["neighbour"]):
-            return program.seconds("decode", batch, params["depth"], tokens) / tokens / batch
-    return decode
+    return lambda: program.seconds("decode", batch, params["depth"], tokens) / tokens / batch
 
 
 class Mica:
@@ -189,7 +185,7 @@ def preparer(side, overrides):
         if isinstance(side, Llama):
             info["attention"] = side.option
         return Prepared(run=task_of(program, params), timed=True, save=program.save, close=program.close,
-                        work=side.work(program, params), info=info)
+                        around=lambda: neighbour(params["neighbour"]), work=side.work(program, params), info=info)
     return prepare
 
 

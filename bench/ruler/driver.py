@@ -8,6 +8,7 @@ from .client import WorkerError, say
 
 SETTLE = 0.02  # seconds before each round, in which threads of the one before go to sleep
 CEILING_SECONDS = 0.05
+PREPARE_SECONDS = 3600  # models are made when a case first asks
 
 
 class Run:
@@ -21,9 +22,10 @@ class Run:
         worker = None
         try:
             worker = self.workers.get(who, case)
-            reply = worker.ask({"prepare": request})
+            reply = worker.ask({"prepare": request}, PREPARE_SECONDS)
         except WorkerError as error:
-            if worker is not None and worker.process.poll() is not None:
+            # One that is late would answer the next question with this one's answer.
+            if worker is not None and (worker.process.poll() is not None or "no answer" in str(error)):
                 self.workers.drop(worker)
             absent[who] = str(error)
             return None

@@ -177,6 +177,16 @@ class Driver(unittest.TestCase):
         self.assertIn("ended with 3", found["absent"]["dies"])
         self.assertIn("late", found["absent"]["fails later"])
 
+    def test_who_does_not_answer_in_time_is_absent_and_starts_anew(self):
+        late = "import os, time\nif not os.path.exists({0!r}): open({0!r}, 'w').close(); time.sleep(60)\n" \
+               "return Prepared(run=lambda: 2.0, timed=True)"
+        case = self.case({"mica": "return Prepared(run=lambda: 1.0, timed=True)",
+                          "late": late.format(str(self.folder / "asked"))})
+        with client.Workers(self.options) as workers, mock.patch.object(driver, "PREPARE_SECONDS", 3):
+            run = driver.Run(workers, self.options, {})
+            self.assertIn("no answer within 3 s", run.measure(case)["absent"]["late"])
+            self.assertEqual(run.measure(case)["ratios"]["late"]["median"], 2.0)
+
     def test_a_program_that_is_not_there_is_absent(self):
         case = self.case({"mica": "return Prepared(run=lambda: 1.0, timed=True)", "peer": ""})
         case.commands["peer"][:] = [str(self.folder / "nothing")]
