@@ -99,7 +99,7 @@ HWY_INLINE VI32 dot4_by_halves(VI32 acc, VU8 u, VI8 s) {
 #if HWY_ARCH_ARM_A64
 // Signed bytes by signed bytes; weights of eight bits are taken as u - 128 and 128.
 HWY_INLINE void add_signed_dots(int32x4_t& acc, int8x16_t a, int8x16_t b) {
-  asm(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
+  asm(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
 }
 #endif
 

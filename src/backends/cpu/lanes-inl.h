@@ -72,7 +72,7 @@ HWY_INLINE VF32 load(F32 d, const bfloat16_t* p) {
 }
 #if MICA_LANES_HALF
 // The bits of bfloat16, one in each 32-bit lane.
-HWY_INLINE hn::Vec<hn::Rebind<uint32_t, F32>> bfloat16_bits(F32 d, VF32 v) {
+HWY_INLINE hn::Vec<hn::Rebind<uint32_t, F32>> bfloat16_bits([[maybe_unused]] F32 d, VF32 v) {
   const hn::Rebind<uint32_t, F32> du32;
   auto bits = hn::BitCast(du32, v);
   auto upper = hn::ShiftRight<16>(bits);
@@ -111,7 +111,7 @@ HWY_INLINE VF32 load(F32 d, const float16_t* p) {
   return load_each(d, p);
 #endif
 }
-HWY_INLINE void store(F32 d, VF32 v, float16_t* p) {
+HWY_INLINE void store([[maybe_unused]] F32 d, VF32 v, float16_t* p) {
 #if MICA_HAVE_F16
   const hn::Rebind<hwy::float16_t, F32> df16;
   hn::StoreU(hn::DemoteTo(df16, v), df16, reinterpret_cast<hwy::float16_t*>(p));

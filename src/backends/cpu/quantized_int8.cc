@@ -52,8 +52,8 @@ class Int8Run {
   }
 
   void run_panels() {
-    int64_t panels = ceil_div(p_.n, kernels_.panel_rows);
-    double work = static_cast<double>(p_.k * kernels_.panel_rows) * static_cast<double>(p_.m);
+    int64_t panels = ceil_div(p_.n, panels_.rows);
+    double work = static_cast<double>(p_.k * panels_.rows) * static_cast<double>(p_.m);
     auto grain = std::max<int64_t>(1, static_cast<int64_t>(1e6 / work));
     ThreadPool::shared().parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; ++panel) run_panel(panel);
@@ -76,7 +76,7 @@ class Int8Run {
   }
 
   void run_panel(int64_t index) {
-    const int width = kernels_.panel_rows;
+    const int width = panels_.rows;
     const int64_t first = index * width;
     const int rows = static_cast<int>(std::min<int64_t>(width, p_.n - first));
     const int64_t depth = std::min(format_.groups, kPanelDepth / format_.group_size);
@@ -93,9 +93,9 @@ class Int8Run {
       for (int64_t g = 0; g < format_.groups; g += depth) {
         int64_t groups = std::min(depth, format_.groups - g);
         if (m0 == 0 || depth < format_.groups)
-          kernels_.unpack(format_, p_.matrix, first, rows, g, groups, panel);
-        kernels_.multiply(format_, panel, g, groups, prepared_ + m0 * format_.row_bytes, m, sums,
-                          g > 0, ahead + g * format_.group_bytes());
+          panels_.unpack(format_, p_.matrix, first, rows, g, groups, panel);
+        panels_.multiply(format_, panel, g, groups, prepared_ + m0 * format_.row_bytes, m, sums,
+                         g > 0, ahead + g * format_.group_bytes());
       }
       for (int64_t i = 0; i < m; ++i) store_rounded(sums + i * width, rows, m0 + i, first);
     }
@@ -109,6 +109,7 @@ class Int8Run {
   Int8Format format_;
   std::byte* prepared_;
   const Int8Kernels& kernels_ = int8_kernels();
+  const Int8PanelKernels& panels_ = p_.m <= kernels_.few ? kernels_.few_rows : kernels_.many_rows;
 };
 
 }  // namespace

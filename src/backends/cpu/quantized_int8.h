@@ -51,8 +51,19 @@ struct Int8Panel {
   float *scales, *biases;
 };
 
+struct Int8PanelKernels {
+  int rows;  // of the matrix in a panel
+  // Unpacks groups g0 … g0 + groups of rows first … first + rows (at most `rows`).
+  void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
+                 int64_t g0, int64_t groups, const Int8Panel& panel);
+  // The products of a panel with m rows of x: out[i * rows + row], added to what is there if they
+  // continue a sum. Memory from `ahead` on is fetched meanwhile, as much as was unpacked.
+  void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
+                   const std::byte* x, int64_t m, float* out, bool continues,
+                   const std::byte* ahead);
+};
+
 struct Int8Kernels {
-  int panel_rows;  // of the matrix
   // Makes one row (k floats) ready; false if it has values that are not finite, or so small that
   // there is no step: it is then unfinished.
   bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
@@ -60,14 +71,9 @@ struct Int8Kernels {
   // most kInt8FewRows) rows of x: out[i * kInt8Rows + row].
   void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                const std::byte* x, int count, float* out);
-  // Unpacks groups g0 … g0 + groups of rows first … first + rows (at most panel_rows).
-  void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
-                 int64_t g0, int64_t groups, const Int8Panel& panel);
-  // The products of a panel with m rows of x: out[i * panel_rows + row], added to what is there if
-  // they continue a sum. Memory from `ahead` on is fetched meanwhile, as much as was unpacked.
-  void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, int64_t m, float* out, bool continues,
-                   const std::byte* ahead);
+  // For up to `few` rows of x, and for more.
+  int64_t few;
+  Int8PanelKernels few_rows, many_rows;
 };
 // Of the best instruction set of this processor.
 const Int8Kernels& int8_kernels();

@@ -198,6 +198,12 @@ void read_scales(const std::byte* const* rows, Dtype dtype, int64_t g0, int64_t 
   }
 }
 
+HWY_INLINE VU8 lower_halves(VU8 bytes) { return hn::And(bytes, hn::Set(U8(), 15)); }
+HWY_INLINE VU8 upper_halves(VU8 bytes) {
+  const hn::Repartition<uint16_t, U8> d16;
+  return lower_halves(hn::BitCast(U8(), hn::ShiftRight<4>(hn::BitCast(d16, bytes))));
+}
+
 // One vector of four packed rows, at byte `at` of the row, times M rows of x.
 template <class W, int M>
 HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t* const* x,
@@ -210,10 +216,7 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
     if constexpr (W::kBits == 8) {
       for (int m = 0; m < M; ++m) sum[m][r] = dot4<W>(sum[m][r], bytes, hn::LoadU(d8, x[m] + x_at));
     } else {
-      const auto mask = hn::Set(d, 15);
-      const hn::Repartition<uint16_t, U8> d16;
-      const auto low = hn::And(bytes, mask);
-      const auto high = hn::And(hn::BitCast(d, hn::ShiftRight<4>(hn::BitCast(d16, bytes))), mask);
+      const auto low = lower_halves(bytes), high = upper_halves(bytes);
       for (int m = 0; m < M; ++m) {
         const int8_t* even = x[m] + opposite<4>(x_at);
         sum[m][r] = dot4<W>(sum[m][r], low, hn::LoadU(d8, even));
@@ -331,14 +334,26 @@ void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows
   dots_of_rows<kFast, 2>(f, w, first, rows, x, out);
 }
 
-// Panels: vectors of rows, and rows of x that are multiplied with them at once, so that the sums
-// fill the registers.
-constexpr int kPanelRows = HWY_MAX_BYTES == 64 ? 32 : 16;
-constexpr int kPanelVectors = kPanelRows / kLanes;
-constexpr int kTile = HWY_MAX_BYTES == 64 ? 6 : HWY_MAX_BYTES == 32 ? 2 : 3;
+// Rows of a panel; rows of x that are multiplied with it at once, so that the sums fill the
+// registers; whether integers of four bits stay packed, two in a byte.
+template <int kRowsOfOne, int kRowsOfX, bool kStaysPacked>
+struct PanelShape {
+  static constexpr int kRows = kRowsOfOne, kTile = kRowsOfX, kVectors = kRows / kLanes;
+  static constexpr bool kPacked = kStaysPacked;
+  // Bytes of the panel per packed byte of a row.
+  template <int kBits>
+  static constexpr int64_t kGrowth = kRows * (kBits == 4 && !kPacked ? 2 : 1);
+};
+#if HWY_MAX_BYTES == 64
+using ManyRows = PanelShape<32, 6, false>;
+using FewRows = PanelShape<16, 12, true>;
+#else
+using ManyRows = PanelShape<16, HWY_MAX_BYTES == 32 ? 2 : 3, false>;
+using FewRows = ManyRows;
+#endif
 
 // One vector of each of kLanes rows, transposed: word i of all rows to quads + i * step.
-template <int kBits>
+template <class P, int kBits>
 HWY_INLINE void unpack_words(const uint8_t* const* from, int64_t at, int64_t words,
                              uint8_t* quads) {
   const F32 d;
@@ -346,27 +361,24 @@ HWY_INLINE void unpack_words(const uint8_t* const* from, int64_t at, int64_t wor
   VF32 v[kLanes];
   for (int i = 0; i < kLanes; ++i) v[i] = hn::BitCast(d, hn::LoadU(d8, from[i] + at));
   transpose(v);
-  constexpr int64_t kStep = kPanelRows * 4;
+  constexpr int64_t kStep = P::kRows * 4;
   for (int64_t i = 0; i < words; ++i) {
     const auto bytes = hn::BitCast(d8, v[i]);
-    if constexpr (kBits == 8) {
+    if constexpr (kBits == 8 || P::kPacked) {
       hn::StoreU(bytes, d8, quads + i * kStep);
     } else {
-      const auto mask = hn::Set(d8, 15);
-      const hn::Repartition<uint16_t, U8> d16;
-      hn::StoreU(hn::And(bytes, mask), d8, quads + 2 * i * kStep);
-      hn::StoreU(hn::And(hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, bytes))), mask), d8,
-                 quads + (2 * i + 1) * kStep);
+      hn::StoreU(lower_halves(bytes), d8, quads + 2 * i * kStep);
+      hn::StoreU(upper_halves(bytes), d8, quads + (2 * i + 1) * kStep);
     }
   }
 }
 
-template <int kBits>
+template <class P, int kBits>
 void unpack_rows(const uint8_t* const* rows, int64_t begin, int64_t bytes, uint8_t* quads) {
   const int64_t whole = bytes / kBytes * kBytes;
-  constexpr int64_t kGrowth = kPanelRows * 8 / kBits;  // bytes of quads per packed byte of a row
+  constexpr int64_t kGrowth = P::template kGrowth<kBits>;
   for (int64_t at = 0; at < whole; at += kBytes)
-    unpack_words<kBits>(rows, begin + at, kLanes, quads + at * kGrowth);
+    unpack_words<P, kBits>(rows, begin + at, kLanes, quads + at * kGrowth);
   if (whole == bytes) return;
   HWY_ALIGN uint8_t last[kLanes][kBytes] = {};
   const uint8_t* copies[kLanes];
@@ -374,23 +386,24 @@ void unpack_rows(const uint8_t* const* rows, int64_t begin, int64_t bytes, uint8
     std::memcpy(last[i], rows[i] + begin + whole, static_cast<size_t>(bytes - whole));
     copies[i] = last[i];
   }
-  unpack_words<kBits>(copies, 0, (bytes - whole) / 4, quads + whole * kGrowth);
+  unpack_words<P, kBits>(copies, 0, (bytes - whole) / 4, quads + whole * kGrowth);
 }
 
+template <class P>
 void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows, int64_t g0,
             int64_t groups, const Int8Panel& panel) {
-  for (int r = 0; r < kPanelRows; r += kInt8Rows) {
+  for (int r = 0; r < P::kRows; r += kInt8Rows) {
     int some = std::clamp(rows - r, 1, kInt8Rows);
     const PackedRows from(w, first + std::min(r, rows - 1), some);
-    read_scales(from.scales, w.scales_dtype, g0, groups, panel.scales + r, kPanelRows);
-    read_scales(from.biases, w.biases_dtype, g0, groups, panel.biases + r, kPanelRows);
+    read_scales(from.scales, w.scales_dtype, g0, groups, panel.scales + r, P::kRows);
+    read_scales(from.biases, w.biases_dtype, g0, groups, panel.biases + r, P::kRows);
     for (int v = 0; v < kInt8Rows; v += kLanes) {
       int64_t begin = g0 * f.group_bytes(), bytes = groups * f.group_bytes();
       uint8_t* quads = panel.quads + (r + v) * 4;
       if (f.bits == 4)
-        unpack_rows<4>(from.packed + v, begin, bytes, quads);
+        unpack_rows<P, 4>(from.packed + v, begin, bytes, quads);
       else
-        unpack_rows<8>(from.packed + v, begin, bytes, quads);
+        unpack_rows<P, 8>(from.packed + v, begin, bytes, quads);
     }
   }
 }
@@ -401,47 +414,61 @@ HWY_INLINE VI8 broadcast(const int8_t* quad) {
   return hn::BitCast(I8(), hn::Set(I32(), bits));
 }
 
-// The integer sums of one group; `words`: of a packed row.
-template <class W, int M>
-HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, int64_t at,
-                                int64_t words, VI32 (&sum)[M][kPanelVectors]) {
-  const U8 d8;
-  constexpr int kHalves = W::kBits == 4 ? 2 : 1;
-  for (int m = 0; m < M; ++m)
-    for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = hn::Zero(I32());
-  for (int64_t w = 0; w < words; ++w)
-    for (int half = 0; half < kHalves; ++half, quads += kPanelRows * 4) {
-      VU8 rows[kPanelVectors];
-      for (int v = 0; v < kPanelVectors; ++v) rows[v] = hn::Load(d8, quads + v * kBytes);
-      for (int m = 0; m < M; ++m) {
-        const auto quad = broadcast(x[m] + at + w * 4 + half * 64);
-        for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = dot4<W>(sum[m][v], rows[v], quad);
-      }
-    }
+// Adds the products of one quad of each row of the panel with that of M rows of x, at `at`.
+template <class W, int M, int kVectors>
+HWY_INLINE void add_quads(const VU8 (&rows)[kVectors], const int8_t* const* x, int64_t at,
+                          VI32 (&sum)[M][kVectors]) {
+  for (int m = 0; m < M; ++m) {
+    const auto quad = broadcast(x[m] + at);
+    for (int v = 0; v < kVectors; ++v) sum[m][v] = dot4<W>(sum[m][v], rows[v], quad);
+  }
 }
 
-template <class W, int M>
+// The integer sums of one group; `words`: of a packed row.
+template <class P, class W, int M>
+HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, int64_t at,
+                                int64_t words, VI32 (&sum)[M][P::kVectors]) {
+  const U8 d8;
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < P::kVectors; ++v) sum[m][v] = hn::Zero(I32());
+  for (int64_t w = 0; w < words; ++w, at += 4, quads += P::template kGrowth<W::kBits> * 4) {
+    VU8 rows[P::kVectors], upper[P::kVectors];
+    for (int v = 0; v < P::kVectors; ++v) {
+      rows[v] = hn::Load(d8, quads + v * kBytes);
+      if constexpr (W::kBits == 4 && P::kPacked) {
+        upper[v] = upper_halves(rows[v]);
+        rows[v] = lower_halves(rows[v]);
+      } else if constexpr (W::kBits == 4) {
+        upper[v] = hn::Load(d8, quads + P::kRows * 4 + v * kBytes);
+      }
+    }
+    add_quads<W>(rows, x, at, sum);
+    if constexpr (W::kBits == 4) add_quads<W>(upper, x, at + 64, sum);
+  }
+}
+
+template <class P, class W, int M>
 void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
                    const std::byte* x, float* out, bool continues, Ahead ahead, int64_t lines) {
   const F32 d;
   const int64_t words = f.group_bytes() / 4;
   const int8_t* integers[M];
-  VF32 total[M][kPanelVectors];
+  VF32 total[M][P::kVectors];
   for (int m = 0; m < M; ++m) {
     integers[m] = f.integers(x + m * f.row_bytes);
-    for (int v = 0; v < kPanelVectors; ++v)
-      total[m][v] = continues ? hn::Load(d, out + m * kPanelRows + v * kLanes) : hn::Zero(d);
+    for (int v = 0; v < P::kVectors; ++v)
+      total[m][v] = continues ? hn::Load(d, out + m * P::kRows + v * kLanes) : hn::Zero(d);
   }
   const uint8_t* quads = panel.quads;
   for (int64_t g = 0; g < groups; ++g) {
-    VI32 sum[M][kPanelVectors];
+    VI32 sum[M][P::kVectors];
     const int64_t at = opposite<W::kBits>((g0 + g) * f.group_bytes());
-    sum_panel_group<W>(quads, integers, at, words, sum);
-    quads += words * kPanelRows * 4 * (W::kBits == 4 ? 2 : 1);
+    sum_panel_group<P, W>(quads, integers, at, words, sum);
+    quads += words * P::template kGrowth<W::kBits> * 4;
     ahead.fetch(lines);
-    for (int v = 0; v < kPanelVectors; ++v) {
-      const auto scale = hn::Load(d, panel.scales + g * kPanelRows + v * kLanes);
-      const auto bias = hn::Load(d, panel.biases + g * kPanelRows + v * kLanes);
+    for (int v = 0; v < P::kVectors; ++v) {
+      const auto scale = hn::Load(d, panel.scales + g * P::kRows + v * kLanes);
+      const auto bias = hn::Load(d, panel.biases + g * P::kRows + v * kLanes);
       for (int m = 0; m < M; ++m) {
         const std::byte* row = x + m * f.row_bytes;
         const auto step = hn::Set(d, f.steps(row)[g0 + g]), x_sum = hn::Set(d, f.sums(row)[g0 + g]);
@@ -451,30 +478,31 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
     }
   }
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < kPanelVectors; ++v)
-      hn::Store(total[m][v], d, out + m * kPanelRows + v * kLanes);
+    for (int v = 0; v < P::kVectors; ++v)
+      hn::Store(total[m][v], d, out + m * P::kRows + v * kLanes);
 }
 
-template <class W, int M = kTile>
+template <class P, class W, int M = P::kTile>
 void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
                    const std::byte* x, int64_t m, float* out, bool continues, Ahead ahead,
                    int64_t lines) {
-  if (m == M) return multiply_tile<W, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
+  if (m == M) return multiply_tile<P, W, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
   if constexpr (M > 1)
-    multiply_rest<W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
+    multiply_rest<P, W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
 }
 
-template <bool kFast>
+template <class P, bool kFast>
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
               const std::byte* x, int64_t m, float* out, bool continues, const std::byte* from) {
-  int64_t lines = kPanelRows * f.group_bytes() / 64;
+  int64_t lines = P::kRows * f.group_bytes() / 64;
   // Nearly equal tiles.
-  int64_t tiles = (m + kTile - 1) / kTile, done = 0;
+  int64_t tiles = (m + P::kTile - 1) / P::kTile, done = 0;
   for (int64_t i = 0; i < tiles; ++i) {
     int64_t next = m * (i + 1) / tiles;
-    auto run = f.bits == 4 ? &multiply_rest<Weights<4, kFast>> : &multiply_rest<Weights<8, kFast>>;
-    run(f, panel, g0, groups, x + done * f.row_bytes, next - done, out + done * kPanelRows,
-        continues, Ahead{from}, lines);
+    auto run =
+        f.bits == 4 ? &multiply_rest<P, Weights<4, kFast>> : &multiply_rest<P, Weights<8, kFast>>;
+    run(f, panel, g0, groups, x + done * f.row_bytes, next - done, out + done * P::kRows, continues,
+        Ahead{from}, lines);
     lines = 0;
     done = next;
   }
@@ -552,14 +580,24 @@ void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t g
 
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
+template <bool kFast>
+constexpr Int8Kernels table_of() {
+  return {&prepare,
+          &dots<kFast>,
+          FewRows::kTile,
+          {FewRows::kRows, &unpack<FewRows>, &multiply<FewRows, kFast>},
+          {ManyRows::kRows, &unpack<ManyRows>, &multiply<ManyRows, kFast>}};
+}
+#endif
+
 const Int8Kernels* kernels([[maybe_unused]] bool fast) {
 #if HWY_TARGET == HWY_SCALAR
-  static constexpr Int8Kernels table = {kPanelRows, &prepare, &dots, &unpack, &multiply};
+  static constexpr Int8PanelKernels panels = {kPanelRows, &unpack, &multiply};
+  static constexpr Int8Kernels table = {&prepare, &dots, 1, panels, panels};
   return &table;
 #else
-  static constexpr Int8Kernels tables[] = {
-      {kPanelRows, &prepare, &dots<false>, &unpack, &multiply<false>},
-      {kPanelRows, &prepare, &dots<true>, &unpack, &multiply<true>}};
+  static constexpr Int8Kernels tables[] = {table_of<false>(), table_of<true>()};
   return &tables[fast && has_fast_dots() ? 1 : 0];
 #endif
 }

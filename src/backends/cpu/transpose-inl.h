@@ -34,7 +34,7 @@ HWY_INLINE void transpose_blocks(V* v) {
   }
 }
 HWY_INLINE void transpose(VF32* v) {
-  const F32 d;
+  [[maybe_unused]] const F32 d;
   transpose_blocks(v);
 #if HWY_MAX_BYTES == 32
   for (int i = 0; i < 4; ++i) {
