@@ -238,12 +238,12 @@ TEST_P(Int8Test, EveryFormat) {
     for (int bits : {4, 8})
       for (int group : {32, 64, 128})
         for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
-          for (int64_t groups : {1, 2, 3, 5, 17})
-            for (int64_t rows : {1, 3, 16, 19, 33, 64}) {
+          for (int64_t groups : {1, 3, 17})
+            for (int64_t rows : {1, 19, 33}) {
               SCOPED_TRACE(fmt::format("{} bits, group {}, {}, {} groups, {} rows", bits, group,
                                        dtype_name(dtype), groups, rows));
               Quantized w(rows, groups * group, group, bits, dtype, 5);
-              for (int64_t m : {1, 2, 3, 6, 7, 13}) expect_int8_product(w, m);
+              for (int64_t m : {1, 2, 3, 13}) expect_int8_product(w, m);
             }
   });
 }
@@ -252,7 +252,7 @@ TEST_P(Int8Test, LongRowsAndManyRowsOfX) {
   Quantized w(35, 12288 + 64, 64, 4, Dtype::BF16, 5);
   for (int64_t m : {1, 5}) expect_int8_product(w, m);
   Quantized thin(7, 128, 32, 4, Dtype::F16, 5);
-  expect_int8_product(thin, 1100);
+  expect_int8_product(thin, 515);
 }
 
 TEST_P(Int8Test, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {

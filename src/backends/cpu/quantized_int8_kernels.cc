@@ -7,11 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "backends/cpu/int8_lanes-inl.h"
 #include "backends/cpu/quantized_int8.h"
-#include "backends/cpu/transpose-inl.h"
+#include "backends/cpu/quantized_scales-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
@@ -120,83 +119,6 @@ constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
 constexpr int kBytes = 4 * kLanes;
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
-
-template <class S>
-HWY_INLINE void transposed_scales(const std::byte* const* rows, int64_t g0, int64_t n, float* to,
-                                  int64_t stride) {
-  const F32 d;
-  for (int first = 0; first < kInt8Rows; first += kLanes)
-    for (int64_t g = 0; g < n; g += kLanes) {
-      VF32 v[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        const S* from = reinterpret_cast<const S*>(rows[first + i]) + g0 + g;
-        v[i] = n - g >= kLanes ? load(d, from) : load_part(d, from, static_cast<size_t>(n - g));
-      }
-      transpose(v);
-      int64_t groups = std::min<int64_t>(kLanes, n - g);
-      for (int64_t i = 0; i < groups; ++i) hn::StoreU(v[i], d, to + (g + i) * stride + first);
-    }
-}
-
-#if HWY_MAX_BYTES == 64
-// 16 rows of 16 half-precision numbers, two of them in a 32-bit word: eight words are transposed.
-template <class S>
-HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, float* to,
-                                  int64_t stride) {
-  __m512i z[8], t[8];
-  for (int i = 0; i < 8; ++i) {
-    auto half = [&](int row) {
-      return _mm256_loadu_si256(
-          reinterpret_cast<const __m256i*>(reinterpret_cast<const S*>(rows[row]) + g0));
-    };
-    z[i] = _mm512_inserti64x4(_mm512_castsi256_si512(half(i)), half(i + 8), 1);
-  }
-  for (int i = 0; i < 8; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(z[i], z[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(z[i], z[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4)
-    for (int j = 0; j < 2; ++j) {  // z[i + word]: words 0 … 3 of rows i …, in 128-bit blocks
-      z[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-      z[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-    }
-  const __m512i even = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
-  const __m512i odd = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
-  for (int w = 0; w < 8; ++w) {
-    __m512i words = _mm512_permutex2var_epi64(z[w % 4], w < 4 ? even : odd, z[w % 4 + 4]);
-    __m512 low, high;
-    if constexpr (std::is_same_v<S, bfloat16_t>) {
-      low = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
-      high = _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(-65536)));
-    } else {
-      low = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
-      high = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
-    }
-    _mm512_storeu_ps(to + 2 * w * stride, low);
-    _mm512_storeu_ps(to + (2 * w + 1) * stride, high);
-  }
-}
-#endif
-
-template <class S>
-HWY_INLINE void transposed(const std::byte* const* rows, int64_t g0, int64_t n, float* to,
-                           int64_t stride) {
-#if HWY_MAX_BYTES == 64
-  if constexpr (sizeof(S) == 2)
-    for (; n >= 16; g0 += 16, n -= 16, to += 16 * stride)
-      transposed_halves<S>(rows, g0, to, stride);
-#endif
-  transposed_scales<S>(rows, g0, n, to, stride);
-}
-
-void read_scales(const std::byte* const* rows, Dtype dtype, int64_t g0, int64_t n, float* to,
-                 int64_t stride) {
-  switch (dtype) {
-    case Dtype::F16: return transposed<float16_t>(rows, g0, n, to, stride);
-    case Dtype::BF16: return transposed<bfloat16_t>(rows, g0, n, to, stride);
-    default: return transposed<float>(rows, g0, n, to, stride);
-  }
-}
 
 HWY_INLINE VU8 lower_halves(VU8 bytes) { return hn::And(bytes, hn::Set(U8(), 15)); }
 HWY_INLINE VU8 upper_halves(VU8 bytes) {
