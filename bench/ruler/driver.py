@@ -7,7 +7,7 @@ from . import results
 from .client import WorkerError, say
 
 SETTLE = 0.02  # seconds before each round, in which threads of the one before go to sleep
-CEILING_SECONDS = 0.05
+CEILING_SECONDS = 0.1
 PREPARE_SECONDS = 3600  # models are made when a case first asks
 
 

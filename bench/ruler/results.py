@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 
-FORMAT = 2  # grows when records change
+FORMAT = 3  # grows when records change
 
 
 def spread(values):
