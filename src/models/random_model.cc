@@ -77,23 +77,16 @@ struct Levels {
   }
 };
 
-// A unit is 32 integers, packed into `bits` words from the lowest bit on.
+// A unit is eight integers, packed into `bits` bytes from the lowest bit on.
 template <int bits>
 void fill_packed(const Levels& levels, uint64_t stream, int64_t begin, int64_t end, std::byte* to) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    uint32_t words[bits] = {};
-    for (int part = 0; part < 4; ++part) {
-      uint64_t random = random_word(stream, static_cast<uint64_t>(unit) * 4 + part);
+  for (int64_t unit = begin; unit < end; ++unit, to += bits) {
+    const uint64_t random = random_word(stream, static_cast<uint64_t>(unit));
+    uint64_t packed = 0;
 #pragma GCC unroll 8
-      for (int i = part * 8; i < part * 8 + 8; ++i, random >>= 8) {
-        const uint64_t level = levels.of[random & 255];
-        const int at = i * bits, word = at / 32, shift = at % 32;
-        words[word] |= static_cast<uint32_t>(level << shift);
-        if (shift + bits > 32) words[word + 1] |= static_cast<uint32_t>(level >> (32 - shift));
-      }
-    }
-    std::memcpy(to, words, sizeof words);
-    to += sizeof words;
+    for (int i = 0; i < 8; ++i)
+      packed |= uint64_t{levels.of[random >> (8 * i) & 255]} << (bits * i);
+    std::memcpy(to, &packed, bits);
   }
 }
 
@@ -102,7 +95,7 @@ Filling packed_filling(int bits, uint64_t stream) {
   constexpr Fill fills[] = {nullptr,        nullptr,        fill_packed<2>,
                             fill_packed<3>, fill_packed<4>, fill_packed<5>,
                             fill_packed<6>, nullptr,        fill_packed<8>};
-  return {4 * bits,
+  return {bits,
           [levels = Levels(bits), stream, fill = fills[bits]](
               int64_t begin, int64_t end, std::byte* to) { fill(levels, stream, begin, end, to); }};
 }
