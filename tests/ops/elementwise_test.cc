@@ -143,5 +143,31 @@ TEST(Elementwise, EveryRowOfTheTableIsAFunction) {
 #include "ops/elementwise.def"
 }
 
+// Rows longer than a tile, of which one operand is read in place, repeated or strided.
+TEST(Elementwise, BroadcastsAlongEveryAxis) {
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::I32})
+    for (int64_t columns : {5, 256, 700, 1024}) {
+      const Shape shape{3, 4, columns};
+      Array a = counting(shape, dtype);
+      std::vector<double> left = a.to_vector<double>();
+      for (int axes = 0; axes < 8; ++axes) {
+        Shape own = shape;
+        for (size_t axis = 0; axis < 3; ++axis)
+          if (axes >> axis & 1) own[axis] = 1;
+        Array b = astype(remainder(counting(own), 17), dtype).eval();
+        std::vector<double> right = b.to_vector<double>(), expected;
+        for (int64_t i = 0; i < std::ssize(left); ++i) {
+          int64_t at[] = {i / columns / 4, i / columns % 4, i % columns}, place = 0;
+          for (size_t axis = 0; axis < 3; ++axis)
+            place = place * own[axis] + (own[axis] == 1 ? 0 : at[axis]);
+          expected.push_back(right[static_cast<size_t>(place)]);
+        }
+        Array zero = zeros(shape, dtype).eval();
+        expect_array(maximum(zero + b, zero), shape, expected);
+        expect_array(maximum(b, zero) * full(shape, 1, dtype), shape, expected);
+      }
+    }
+}
+
 }  // namespace
 }  // namespace mica

@@ -125,13 +125,15 @@ TileRunner::TileRunner(const RegionBinding& binding)
   size_t registers = static_cast<size_t>(program_.registers);
   size_t staging = static_cast<size_t>(kTile) * sizeof(double);
   size_t tiles = registers + 2 * inputs + program_.fills.size(), links = program_.links.size();
-  registers_ =
-      arena.reserve(tiles * tile + staging + values * sizeof(void*) + links * sizeof(Link));
+  registers_ = arena.reserve(tiles * tile + staging + values * sizeof(void*) +
+                             links * sizeof(Link) + inputs * sizeof(int64_t));
   blocks_ = registers_ + registers * tile;
   fills_ = blocks_ + 2 * inputs * tile;
   staging_ = fills_ + program_.fills.size() * tile;
   values_ = reinterpret_cast<void**>(staging_ + staging);
   links_ = reinterpret_cast<Link*>(values_ + values);
+  splat_rows_ = reinterpret_cast<int64_t*>(links_ + links);
+  std::fill_n(splat_rows_, inputs, -1);
   for (size_t v = 0; v < values; ++v) values_[v] = register_at(static_cast<int16_t>(v));
   set_constants();
   auto at = [&](int16_t v) { return v < 0 ? nullptr : values_[v]; };
@@ -178,6 +180,8 @@ void TileRunner::place(int64_t start, bool whole) {
       values_[i] = const_cast<std::byte*>(at);
     } else if (input.kind == InputKind::Periodic) {
       place_period(i, start);
+    } else if (input.kind == InputKind::Strided) {
+      place_strided(i, start);
     }
   }
   for (size_t o = 0; o < program_.stores.size(); ++o) {
@@ -204,6 +208,23 @@ void TileRunner::place_period(size_t i, int64_t start) {
     values_[i] = const_cast<std::byte*>(input.data + at * kind.bytes);
   } else {
     values_[i] = register_at(static_cast<int16_t>(i));
+  }
+}
+
+// A tile inside a dense row is read where it lies; a row that is one element repeated is laid out
+// once, not for each of its tiles.
+void TileRunner::place_strided(size_t i, int64_t start) {
+  const BoundInput& input = binding_.inputs_[i];
+  const RegionInput& kind = program_.inputs[i];
+  int64_t row = input.shape.back(), at = start % row, index = start / row;
+  values_[i] = register_at(static_cast<int16_t>(i));
+  if (at + kTile > row) return;
+  if (in_place_ && !kind.widen && input.strides.back() == 1) {
+    values_[i] = const_cast<std::byte*>(input.data + (input.row_offset(index) + at) * kind.bytes);
+  } else if (input.strides.back() == 0) {
+    values_[i] = own_block(i);
+    if (splat_rows_[i] != index) load_block(i, start, kTile, own_block(i));
+    splat_rows_[i] = index;
   }
 }
 

@@ -31,6 +31,14 @@ struct BoundInput {
   int64_t period = 1;  // of Periodic: elements
   Shape shape;         // of Periodic and Strided, with merged axes
   Strides strides;
+
+  // From the first element to the start of row `index`, all axes but the last being numbered.
+  int64_t row_offset(int64_t index) const {
+    int64_t offset = 0;
+    for (size_t axis = shape.size() - 1; axis-- > 0 && index > 0; index /= shape[axis])
+      offset += index % shape[axis] * strides[axis];
+    return offset;
+  }
 };
 
 struct BoundOutput {
@@ -76,6 +84,7 @@ class TileRunner {
   void set_constants();
   void place(int64_t start, bool whole);
   void place_period(size_t input, int64_t start);
+  void place_strided(size_t input, int64_t start);
   void load(int16_t input, int64_t start, int64_t count);
   void load_block(size_t input, int64_t start, int64_t count, void* to);
   void store(size_t store, int64_t start, int64_t count);
@@ -95,6 +104,7 @@ class TileRunner {
   std::byte* staging_;     // one tile, of elements as they lie in memory
   void** values_;          // by value
   Link* links_;            // of the program, with pointers for values
+  int64_t* splat_rows_;    // by input: the row whose one element fills its own block, or -1
   bool in_place_ = false;  // dense inputs of the tile are read where they lie
 
   bool streamed_ = false;
