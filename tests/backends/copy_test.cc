@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "tests/backends/targets.h"
 
 namespace mica {
 namespace {
@@ -45,7 +46,9 @@ void check(const Shape& shape, std::vector<size_t> order, int64_t step, bool rev
   }
 }
 
-TEST(Copy, EveryPermutation) {
+class Copy : public cpu::TargetTest {};
+
+TEST_P(Copy, EveryPermutation) {
   for (const Shape& shape : {Shape{3, 5}, Shape{64, 64}, Shape{65, 130}, Shape{200, 7},
                              Shape{3, 70, 66}, Shape{2, 3, 4, 5}, Shape{1, 33, 129}, Shape{0, 4}}) {
     std::vector<size_t> order(shape.size());
@@ -59,11 +62,28 @@ TEST(Copy, EveryPermutation) {
   }
 }
 
-TEST(Copy, LargeTransposes) {
-  check({1600, 1472}, {1, 0}, 1, false, Dtype::F32);  // stored past the caches
+// Results of more than 8 MiB are stored past the caches.
+TEST_P(Copy, LargeTransposes) {
+  check({1600, 1472}, {1, 0}, 1, false, Dtype::F32);
   check({1601, 1473}, {1, 0}, 1, false, Dtype::F32);
   check({2, 1024, 1100}, {0, 2, 1}, 1, false, Dtype::F64);
+  check({2100, 2112}, {1, 0}, 1, false, Dtype::F16);
+  check({2900, 2944}, {1, 0}, 1, false, Dtype::U8);
 }
+
+// Few rows, few columns: interleaved channels taken apart and put together.
+TEST_P(Copy, LargeNarrowTransposes) {
+  for (int64_t channels : {3, 17}) {
+    int64_t pixels = (int64_t{9} << 20) / 4 / channels / 16 * 16;
+    check({channels, pixels}, {1, 0}, 1, false, Dtype::F32);
+    check({pixels, channels}, {1, 0}, 1, false, Dtype::F32);
+    check({channels, pixels + 1}, {1, 0}, 1, false, Dtype::F16);
+    check({pixels, channels}, {1, 0}, 1, false, Dtype::U8);
+    check({2, channels, pixels}, {0, 2, 1}, 1, false, Dtype::F64);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, Copy, cpu::all_targets(), cpu::target_name);
 
 }  // namespace
 }  // namespace mica

@@ -4,31 +4,28 @@
 
 #include <hwy/foreach_target.h>
 
-#include <hwy/highway.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "backends/cpu/copy.h"
 #include "backends/cpu/strided.h"
 #include "backends/cpu/tile_io.h"
+#include "backends/cpu/transpose-inl.h"
 #include "base/thread_pool.h"
 
 #ifndef MICA_CPU_COPY_ONCE_
 #define MICA_CPU_COPY_ONCE_
 namespace mica::cpu {
 
-// Edge of the blocks that are transposed in the first-level cache; a row of one is whole cache
-// lines.
+// Elements in a cache line: the edge of the tiles that are transposed at once, so that each line is
+// read and written whole.
 template <class T>
-inline constexpr int64_t kEdge = sizeof(T) == 8   ? 32
-                                 : sizeof(T) == 1 ? 128
-                                                  : 64;
+inline constexpr int64_t kLine = 64 / sizeof(T);
 
 // A block of rows x columns: element (r, c) of the result is from[r + c * column_stride].
 struct TransposeBlock {
   const void* from;
-  const void* next;  // where the next block of the same size starts: fetched ahead
+  const void* next;  // where the next block starts: fetched ahead
   int64_t column_stride;
   void* to;
   int64_t row_stride;
@@ -43,28 +40,21 @@ using TransposeFunction = void (*)(const TransposeBlock&);
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
+// A tile that lies densely into another, by squares of one 16-byte vector's width: interleaving the
+// halves of a square log2(width) times transposes it.
+template <class T>
+void transpose_dense(const T* from, T* to) {
+  constexpr int64_t kEdge = kLine<T>;
 #if HWY_TARGET == HWY_SCALAR
-
-template <class T>
-void transpose_square(const T* from, T* to, int64_t row_stride, bool) {
-  for (int64_t r = 0; r < kEdge<T>; ++r)
-    for (int64_t c = 0; c < kEdge<T>; ++c) to[r * row_stride + c] = from[c * kEdge<T> + r];
-}
-
+  for (int64_t r = 0; r < kEdge; ++r)
+    for (int64_t c = 0; c < kEdge; ++c) to[r * kEdge + c] = from[c * kEdge + r];
 #else
-
-// A full block that lies densely, by squares of one 16-byte vector's width: interleaving the halves
-// of a square log2(width) times transposes it.
-template <class T>
-void transpose_square(const T* from, T* to, int64_t row_stride, bool stream) {
   const hn::Full128<T> d;
-  constexpr int64_t kWidth = 16 / sizeof(T), kBlock = kEdge<T>;
-  for (int64_t r = 0; r < kBlock; r += kWidth) {
-    for (int64_t c = 0; c < kBlock; c += kWidth) {
+  constexpr int64_t kWidth = 16 / sizeof(T);
+  for (int64_t r = 0; r < kEdge; r += kWidth) {
+    for (int64_t c = 0; c < kEdge; c += kWidth) {
       hn::Vec<decltype(d)> square[kWidth], next[kWidth];
-      for (int64_t i = 0; i < kWidth; ++i) square[i] = hn::LoadU(d, from + (c + i) * kBlock + r);
+      for (int64_t i = 0; i < kWidth; ++i) square[i] = hn::Load(d, from + (c + i) * kEdge + r);
       for (int64_t step = 1; step < kWidth; step *= 2) {
         for (int64_t i = 0; i < kWidth / 2; ++i) {
           next[2 * i] = hn::InterleaveLower(d, square[i], square[i + kWidth / 2]);
@@ -72,8 +62,53 @@ void transpose_square(const T* from, T* to, int64_t row_stride, bool stream) {
         }
         for (int64_t i = 0; i < kWidth; ++i) square[i] = next[i];
       }
+      for (int64_t i = 0; i < kWidth; ++i) hn::Store(square[i], d, to + (r + i) * kEdge + c);
+    }
+  }
+#endif
+}
+
+HWY_INLINE void store_line(const void* line, void* to, bool stream) {
+  const hn::CappedTag<uint8_t, 64> d;
+  auto* from = static_cast<const uint8_t*>(line);
+  for (size_t i = 0; i < 64; i += hn::Lanes(d)) {
+    auto v = hn::Load(d, from + i);
+    if (stream)
+      hn::Stream(v, d, static_cast<uint8_t*>(to) + i);
+    else
+      hn::StoreU(v, d, static_cast<uint8_t*>(to) + i);
+  }
+}
+
+// A whole tile. Source lines are read once, into the first-level cache: they may lie a power of two
+// apart, where they evict each other.
+template <class T>
+HWY_INLINE void transpose_tile(const T* from, int64_t column_stride, T* to, int64_t row_stride,
+                               bool stream) {
+  constexpr int64_t kEdge = kLine<T>;
+  alignas(64) T dense[kEdge * kEdge], lines[kEdge * kEdge];
+  for (int64_t c = 0; c < kEdge; ++c) std::memcpy(dense + c * kEdge, from + c * column_stride, 64);
+  transpose_dense(dense, lines);
+  for (int64_t r = 0; r < kEdge; ++r) store_line(lines + r * kEdge, to + r * row_stride, stream);
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// 32-bit elements, by squares of a vector's width in registers.
+template <>
+HWY_INLINE void transpose_tile(const uint32_t* from, int64_t column_stride, uint32_t* to,
+                               int64_t row_stride, bool stream) {
+  const F32 d;
+  constexpr int64_t kEdge = kLine<uint32_t>, kWidth = hn::MaxLanes(F32());
+  auto* source = reinterpret_cast<const float*>(from);
+  auto* target = reinterpret_cast<float*>(to);
+  for (int64_t r = 0; r < kEdge; r += kWidth) {
+    for (int64_t c = 0; c < kEdge; c += kWidth) {
+      VF32 square[kWidth];
+      for (int64_t i = 0; i < kWidth; ++i)
+        square[i] = hn::LoadU(d, source + (c + i) * column_stride + r);
+      transpose(square);
       for (int64_t i = 0; i < kWidth; ++i) {
-        T* out = to + (r + i) * row_stride + c;
+        float* out = target + (r + i) * row_stride + c;
         if (stream)
           hn::Stream(square[i], d, out);
         else
@@ -82,31 +117,66 @@ void transpose_square(const T* from, T* to, int64_t row_stride, bool stream) {
     }
   }
 }
-
 #endif
 
-// The source is read whole lines at a time into the cache before it is transposed: its columns may
-// lie a power of two apart, where lines evict each other.
+// A tile that the block's edge cuts.
 template <class T>
-void transpose(const TransposeBlock& block) {
-  constexpr int64_t kBlock = kEdge<T>;
-  alignas(64) T dense[kBlock * kBlock];
+void transpose_part(const T* from, int64_t column_stride, T* to, int64_t row_stride, int64_t rows,
+                    int64_t columns) {
+  constexpr int64_t kEdge = kLine<T>;
+  alignas(64) T dense[kEdge * kEdge] = {}, lines[kEdge * kEdge];
+  for (int64_t c = 0; c < columns; ++c)
+    std::memcpy(dense + c * kEdge, from + c * column_stride, static_cast<size_t>(rows) * sizeof(T));
+  transpose_dense(dense, lines);
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(to + r * row_stride, lines + r * kEdge, static_cast<size_t>(columns) * sizeof(T));
+}
+
+// Few rows: each is collected from the columns and written by lines.
+template <class T>
+void transpose_few_rows(const TransposeBlock& block) {
+  constexpr int64_t kChunk = 256;
+  alignas(64) T chunk[kChunk];
+  for (int64_t begin = 0; begin < block.columns; begin += kChunk) {
+    int64_t count = std::min(kChunk, block.columns - begin);
+    auto* from = static_cast<const T*>(block.from) + begin * block.column_stride;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      for (int64_t c = 0; c < count; ++c) chunk[c] = from[c * block.column_stride + r];
+      T* to = static_cast<T*>(block.to) + r * block.row_stride + begin;
+      int64_t whole = block.stream ? count / kLine<T> * kLine<T> : 0;
+      for (int64_t c = 0; c < whole; c += kLine<T>) store_line(chunk + c, to + c, true);
+      std::memcpy(to + whole, chunk + whole, static_cast<size_t>(count - whole) * sizeof(T));
+    }
+  }
+}
+
+template <class T>
+void transpose_few_columns(const TransposeBlock& block) {
   auto* from = static_cast<const T*>(block.from);
   auto* to = static_cast<T*>(block.to);
-  auto* next = static_cast<const T*>(block.next);
-  for (int64_t c = 0; c < block.columns; ++c) {
-    for (int64_t r = 0; r < block.rows; r += 64 / sizeof(T))
-      __builtin_prefetch(next + c * block.column_stride + r);
-    std::memcpy(dense + c * kBlock, from + c * block.column_stride,
-                static_cast<size_t>(block.rows) * sizeof(T));
+  for (int64_t r = 0; r < block.rows; ++r, to += block.row_stride)
+    for (int64_t c = 0; c < block.columns; ++c) to[c] = from[r + c * block.column_stride];
+}
+
+template <class T>
+void transpose(const TransposeBlock& block) {
+  constexpr int64_t kEdge = kLine<T>;
+  if (block.rows <= kEdge / 4) return transpose_few_rows<T>(block);
+  if (block.columns <= kEdge / 4) return transpose_few_columns<T>(block);
+  for (int64_t r = 0; r < block.rows; r += kEdge) {
+    for (int64_t c = 0; c < block.columns; c += kEdge) {
+      int64_t rows = std::min(kEdge, block.rows - r), columns = std::min(kEdge, block.columns - c);
+      int64_t at = r + c * block.column_stride;
+      auto* next = static_cast<const T*>(block.next) + at;
+      for (int64_t i = 0; i < columns; ++i) prefetch_far(next + i * block.column_stride);
+      auto* from = static_cast<const T*>(block.from) + at;
+      auto* to = static_cast<T*>(block.to) + r * block.row_stride + c;
+      if (rows == kEdge && columns == kEdge)
+        transpose_tile(from, block.column_stride, to, block.row_stride, block.stream);
+      else
+        transpose_part(from, block.column_stride, to, block.row_stride, rows, columns);
+    }
   }
-  if (block.rows == kBlock && block.columns == kBlock) {
-    transpose_square(dense, to, block.row_stride, block.stream);
-    return;
-  }
-  for (int64_t r = 0; r < block.rows; ++r)
-    for (int64_t c = 0; c < block.columns; ++c)
-      to[r * block.row_stride + c] = dense[c * kBlock + r];
 }
 
 TransposeFunction choose_transpose(size_t element_bytes) {
@@ -131,12 +201,6 @@ namespace {
 constexpr int64_t kStreamBytes = int64_t{8} << 20;
 constexpr int64_t kTaskBytes = int64_t{128} << 10;
 
-int64_t edge_of(size_t element_bytes) {
-  return element_bytes == 8   ? kEdge<uint64_t>
-         : element_bytes == 1 ? kEdge<uint8_t>
-                              : kEdge<uint32_t>;
-}
-
 // A copy whose last axis is dense on one side only: `rows` is the axis that is dense in the source.
 // The remaining axes are walked.
 struct Transposition {
@@ -153,30 +217,61 @@ struct Transposition {
   }
 };
 
+// How a transposition is cut into blocks. Few lines of many columns are in the second-level cache
+// at a time; the walk is along the lines, so that those of the next block follow those of this one.
+class BlockWalk {
+ public:
+  BlockWalk(const Transposition& t, int64_t element_bytes)
+      : t_(t), high_(kBlockLines * kLineBytes / element_bytes), wide_(kBlockColumns) {
+    // What is left of one side goes to the other.
+    if (t.rows < high_) wide_ = std::max(wide_, high_ * wide_ / t.rows / high_ * high_);
+    if (t.columns < wide_ / 4) high_ = std::max(high_, high_ * wide_ / t.columns / high_ * high_);
+    down_ = (t.rows + high_ - 1) / high_;
+    across_ = (t.columns + wide_ - 1) / wide_;
+  }
+
+  struct Place {
+    int64_t from, to;  // offsets in elements
+    int64_t rows, columns;
+  };
+  int64_t count() const { return elements(t_.shape) * down_ * across_; }
+  int64_t block_elements() const { return std::min(high_, t_.rows) * std::min(wide_, t_.columns); }
+  Place operator[](int64_t i) const {
+    int64_t r = i % down_ * high_, c = i / down_ % across_ * wide_;
+    Place place{0, 0, std::min(high_, t_.rows - r), std::min(wide_, t_.columns - c)};
+    t_.offsets(i / down_ / across_, place.from, place.to);
+    place.from += r + c * t_.column_stride;
+    place.to += r * t_.row_stride + c;
+    return place;
+  }
+
+ private:
+  static constexpr int64_t kLineBytes = 64, kBlockLines = 4, kBlockColumns = 256;
+
+  const Transposition& t_;
+  int64_t high_, wide_, down_, across_;
+};
+
 void run(const Transposition& t, size_t element_bytes, const std::byte* from, std::byte* to) {
   auto bytes = static_cast<int64_t>(element_bytes);
-  int64_t edge = edge_of(element_bytes);
-  int64_t down = (t.rows + edge - 1) / edge, across = (t.columns + edge - 1) / edge;
-  int64_t matrices = elements(t.shape), total = matrices * t.rows * t.columns * bytes;
-  bool stream = total >= kStreamBytes && reinterpret_cast<uintptr_t>(to) % kStreamAlign == 0 &&
+  BlockWalk blocks(t, bytes);
+  int64_t count = blocks.count();
+  bool stream = elements(t.shape) * t.rows * t.columns * bytes >= kStreamBytes &&
                 t.row_stride * bytes % static_cast<int64_t>(kStreamAlign) == 0;
   TransposeFunction transpose_block = HWY_DYNAMIC_DISPATCH(choose_transpose)(element_bytes);
-  int64_t grain = std::max<int64_t>(1, kTaskBytes / (edge * edge * bytes));
-  ThreadPool::shared().parallel_for(
-      matrices * down * across, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          int64_t in, out, r = i / across % down * edge, c = i % across * edge;
-          t.offsets(i / across / down, in, out);
-          bool aligned =
-              (out + r * t.row_stride + c) * bytes % static_cast<int64_t>(kStreamAlign) == 0;
-          const std::byte* block = from + (in + r + c * t.column_stride) * bytes;
-          transpose_block({block, block + edge * t.column_stride * bytes, t.column_stride,
-                           to + (out + r * t.row_stride + c) * bytes, t.row_stride,
-                           std::min(edge, t.rows - r), std::min(edge, t.columns - c),
-                           stream && aligned});
-        }
-        if (stream) stream_fence();
-      });
+  int64_t grain = std::max<int64_t>(1, kTaskBytes / (blocks.block_elements() * bytes));
+  ThreadPool::shared().parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+    auto place = blocks[begin];
+    for (int64_t i = begin; i < end; ++i) {
+      auto next = i + 1 < count ? blocks[i + 1] : place;
+      std::byte* target = to + place.to * bytes;
+      bool aligned = reinterpret_cast<uintptr_t>(target) % kStreamAlign == 0;
+      transpose_block({from + place.from * bytes, from + next.from * bytes, t.column_stride, target,
+                       t.row_stride, place.rows, place.columns, stream && aligned});
+      place = next;
+    }
+    if (stream) stream_fence();
+  });
 }
 
 }  // namespace
