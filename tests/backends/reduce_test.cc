@@ -105,6 +105,16 @@ TEST(Reduce, ExtremesPropagateNaN) {
       EXPECT_TRUE(
           std::isnan(run_region_on(DeviceKind::Cpu, reduction(*op, values, {0}))[0].get(0)));
   }
+  for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
+    HostArray columns(dtype, {21, 300});  // rows that are read together, and some more
+    for (int64_t i = 0; i < columns.size(); ++i) columns.set(i, static_cast<double>(i % 64));
+    for (int64_t at : {0, 9 * 300 + 70, 20 * 300 + 299}) columns.set(at, std::nan(""));
+    for (const Op* op : {&ops::max_op, &ops::min_op}) {
+      auto got = run_region_on(DeviceKind::Cpu, reduction(*op, columns, {0}))[0];
+      for (int64_t c = 0; c < 300; ++c)
+        EXPECT_EQ(std::isnan(got.get(c)), c == 0 || c == 70 || c == 299) << c;
+    }
+  }
 }
 
 TEST(Reduce, OfNothingIsTheIdentity) {
@@ -118,34 +128,46 @@ TEST(Reduce, OfNothingIsTheIdentity) {
   EXPECT_EQ(run_region_on(DeviceKind::Cpu, reduction(ops::sum_op, none, {1}))[0].size(), 0);
 }
 
+RegionCase wide_reduction(const Op& op, const HostArray& values, std::vector<int> axes) {
+  RegionCase c = reduction(op, values, std::move(axes));
+  if (op.reduce == Reduce::Sum) c.region.reduction_dtype = Dtype::F32;  // so that all bits show
+  return c;
+}
+
+void expect_bits_of_shape(const Op& op, const HostArray& values, const std::vector<int>& axes) {
+  int threads = ThreadPool::shared().threads();
+  const Shape& shape = values.shape;
+  RegionCase fused = wide_reduction(op, values, axes);
+  int16_t y = fused.add(ops::exp_op, values.dtype, {0});
+  fused.output(y);
+  fused.region.reduced_value = y;
+  auto want = run_region_on(DeviceKind::Cpu, fused);
+  auto unfused = run_region_on(DeviceKind::Cpu, wide_reduction(op, want[0], axes));
+  EXPECT_EQ(want[1].bytes, unfused[0].bytes) << to_string(shape);
+
+  ThreadPool::shared().set_threads(threads == 1 ? 3 : 1);
+  EXPECT_EQ(run_region_on(DeviceKind::Cpu, fused)[1].bytes, want[1].bytes) << to_string(shape);
+  ThreadPool::shared().set_threads(threads);
+
+  HostArray transposed(values.dtype, {shape[1], shape[0]});
+  for (int64_t r = 0; r < shape[0]; ++r)
+    for (int64_t c = 0; c < shape[1]; ++c)
+      transposed.set(c * shape[0] + r, values.get(r * shape[1] + c));
+  RegionCase other = fused;
+  other.inputs[0] = transposed;
+  other.strides[0] = {1, shape[0]};
+  EXPECT_EQ(run_region_on(DeviceKind::Cpu, other)[1].bytes, want[1].bytes) << to_string(shape);
+}
+
 // The bits do not depend on what is fused in front, on the layout, or on the number of threads.
 TEST(Reduce, BitsDependOnShapesOnly) {
   std::mt19937 random(3);
-  int threads = ThreadPool::shared().threads();
   for (const Shape& shape :
        {Shape{37, 1000}, Shape{1000, 37}, Shape{300000, 1}, Shape{5, 9000}, Shape{700, 300}}) {
-    HostArray values = random_array(Dtype::F32, shape, -1, 1, random);
-    for (const auto& axes : axis_subsets(2)) {
-      RegionCase fused = reduction(ops::sum_op, values, axes);
-      int16_t y = fused.add(ops::exp_op, Dtype::F32, {0});
-      fused.output(y);
-      fused.region.reduced_value = y;
-      auto want = run_region_on(DeviceKind::Cpu, fused);
-      auto unfused = run_region_on(DeviceKind::Cpu, reduction(ops::sum_op, want[0], axes));
-      EXPECT_EQ(want[1].bytes, unfused[0].bytes) << to_string(shape);
-
-      ThreadPool::shared().set_threads(threads == 1 ? 3 : 1);
-      EXPECT_EQ(run_region_on(DeviceKind::Cpu, fused)[1].bytes, want[1].bytes) << to_string(shape);
-      ThreadPool::shared().set_threads(threads);
-
-      HostArray transposed(Dtype::F32, {shape[1], shape[0]});
-      for (int64_t r = 0; r < shape[0]; ++r)
-        for (int64_t c = 0; c < shape[1]; ++c)
-          transposed.set(c * shape[0] + r, values.get(r * shape[1] + c));
-      RegionCase other = fused;
-      other.inputs[0] = transposed;
-      other.strides[0] = {1, shape[0]};
-      EXPECT_EQ(run_region_on(DeviceKind::Cpu, other)[1].bytes, want[1].bytes) << to_string(shape);
+    for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
+      HostArray values = random_array(dtype, shape, -1, 1, random);
+      for (const auto& axes : axis_subsets(2))
+        for (const Op* op : {&ops::sum_op, &ops::max_op}) expect_bits_of_shape(*op, values, axes);
     }
   }
 }

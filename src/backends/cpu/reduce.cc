@@ -126,14 +126,31 @@ struct ReduceScratch {
 };
 thread_local ReduceScratch scratch;
 
+// The values to be reduced, where they lie in memory as they are and in order: an input's. Null
+// where they have to be computed, or other outputs written. They are read without tiles.
+const std::byte* values_in_memory(const RegionCall& call, const TileProgram& program) {
+  auto value = static_cast<size_t>(program.reduced);
+  bool as_they_are = !program.computes && program.stores.empty() && value < call.inputs.size();
+  return as_they_are && call.inputs[value].contiguous() ? call.inputs[value].data : nullptr;
+}
+Dtype reduced_from(const RegionCall& call, const TileProgram& program) {
+  if (!values_in_memory(call, program)) return program.reduced_dtype;
+  Dtype stored = call.inputs[static_cast<size_t>(program.reduced)].dtype;
+  return is_half(stored) ? stored : program.reduced_dtype;
+}
+
 class Reducer {
  public:
   Reducer(const RegionCall& call, const ReductionPlan& plan, const RegionBinding& binding)
       : call_(call),
         plan_(plan),
         binding_(binding),
-        functions_(
-            reduce_functions(call.region->reduction->reduce, binding.program().reduced_dtype)) {}
+        functions_(reduce_functions(call.region->reduction->reduce,
+                                    reduced_from(call, binding.program()))),
+        values_(values_in_memory(call, binding.program())) {
+    if (values_)
+      element_bytes_ = size_of(call.inputs[static_cast<size_t>(binding.program().reduced)].dtype);
+  }
 
   void run() {
     int64_t tasks = plan_.tasks();
@@ -203,8 +220,14 @@ class Reducer {
     return runner.value(binding_.program().reduced);
   }
 
+  const std::byte* value_at(int64_t element) const { return values_ + element * element_bytes_; }
+
   void long_row(TileRunner& runner, int64_t start, int64_t length, void* accumulator) {
     functions_.begin(scratch.chains);
+    if (values_) {
+      functions_.fold(scratch.chains, value_at(start), length);
+      return functions_.end(scratch.chains, accumulator);
+    }
     for (int64_t i = 0; i < length; i += kTile) {
       int64_t count = std::min(kTile, length - i);
       functions_.fold(scratch.chains, evaluate(runner, start + i, count), count);
@@ -213,6 +236,7 @@ class Reducer {
   }
 
   void short_rows(TileRunner& runner, int64_t start, int64_t rows, std::byte* accumulators) {
+    if (values_) return functions_.rows(value_at(start), rows, plan_.inner, accumulators);
     for (int64_t r = 0; r < rows; r += plan_.packed) {
       int64_t count = std::min(plan_.packed, rows - r);
       const void* values = evaluate(runner, start + r * plan_.inner, count * plan_.inner);
@@ -225,23 +249,28 @@ class Reducer {
   void add_columns(TileRunner& runner, int64_t start, int64_t rows, int64_t count,
                    std::byte* accumulators) {
     if (plan_.packed == 1) {
+      if (values_)
+        return functions_.columns(value_at(start), rows, plan_.inner, count, accumulators);
       for (int64_t c = 0; c < count; c += kTile) {
         int64_t n = std::min(kTile, count - c);
-        for (int64_t r = 0; r < rows; ++r) {
-          functions_.columns(evaluate(runner, start + r * plan_.inner + c, n), n,
+        for (int64_t r = 0; r < rows; ++r)
+          functions_.columns(evaluate(runner, start + r * plan_.inner + c, n), 1, 0, n,
                              accumulators + static_cast<size_t>(c) * functions_.accumulator_bytes);
-        }
       }
       return;
     }
     alignas(64) std::byte many[kTile * kMaxAccumulatorBytes];
-    int64_t used = std::min(plan_.packed, rows);
+    int64_t used = std::min(plan_.packed, rows), r = 0;
     functions_.clear(many, used * count);
-    for (int64_t r = 0; r < rows; r += plan_.packed) {
-      int64_t n = std::min(plan_.packed, rows - r) * count;
-      functions_.columns(evaluate(runner, start + r * count, n), n, many);
+    if (values_) {
+      functions_.columns(value_at(start), rows / used, used * count, used * count, many);
+      r = rows / used * used;
     }
-    for (int64_t r = 0; r < used; ++r)
+    for (; r < rows; r += used) {
+      int64_t n = std::min(used, rows - r) * count, at = start + r * count;
+      functions_.columns(values_ ? value_at(at) : evaluate(runner, at, n), 1, 0, n, many);
+    }
+    for (r = 0; r < used; ++r)
       functions_.merge(accumulators,
                        many + static_cast<size_t>(r * count) * functions_.accumulator_bytes, count);
   }
@@ -261,6 +290,8 @@ class Reducer {
   const ReductionPlan& plan_;
   const RegionBinding& binding_;
   const ReduceFunctions& functions_;
+  const std::byte* values_;  // or null: tiles have them
+  int64_t element_bytes_ = 0;
 };
 
 }  // namespace

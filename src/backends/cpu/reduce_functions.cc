@@ -1,7 +1,5 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/reduce_functions.cc"
-// Compilers use half of AVX-512 for loops like these: twice the code for nothing.
-#define MICA_WITHOUT_AVX512
 #include "backends/cpu/highway_targets.h"
 
 #include <hwy/foreach_target.h>
@@ -10,6 +8,7 @@
 
 #include <limits>
 
+#include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/reduce_functions.h"
 #include "backends/cpu/vector_math-inl.h"
 #include "base/error.h"
@@ -111,22 +110,48 @@ void begin(void* chains) {
   for (int64_t l = 0; l < kChains; ++l) chain[l] = R::kStart;
 }
 
-// float32 in vector code: chains of doubles for sums, of floats for extremes.
-template <class R>
+// float32 in vector code: chains of doubles for sums, of floats for extremes. S is the type that
+// the values are stored in: R's own, or a half type.
+template <class S>
+inline constexpr bool kLoads =
+    std::is_same_v<S, float> || (std::is_same_v<S, bfloat16_t> && MICA_LANES_HALF) ||
+    (std::is_same_v<S, float16_t> && MICA_HAVE_F16);
+template <class R, class S>
 inline constexpr bool kVector =
-    std::is_same_v<R, Sum<float>> || std::is_same_v<R, Max<float>> || std::is_same_v<R, Min<float>>;
+    kLoads<S> && (std::is_same_v<R, Sum<float>> || std::is_same_v<R, Max<float>> ||
+                  std::is_same_v<R, Min<float>>);
 template <class R>
 using ChainTag = hn::CappedTag<typename R::Chain, kChains>;
 template <class R>
 using ChainVector = hn::Vec<ChainTag<R>>;
 
-template <class R>
-HWY_INLINE ChainVector<R> load_values(const float* x) {
+template <class D>
+HWY_INLINE hn::Vec<D> load_floats(D d, const float* x) {
+  return hn::LoadU(d, x);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_floats(D d, const bfloat16_t* x) {
+  const hn::Rebind<uint16_t, D> narrow;
+  const hn::Rebind<uint32_t, D> wide;
+  auto bits = hn::LoadU(narrow, reinterpret_cast<const uint16_t*>(x));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, bits)));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_floats(D d, const float16_t* x) {
+  const hn::Rebind<hwy::float16_t, D> narrow;
+  return hn::PromoteTo(d, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(x)));
+}
+template <class R, class S>
+HWY_INLINE ChainVector<R> load_values(const S* x) {
   const ChainTag<R> d;
   if constexpr (std::is_same_v<typename R::Chain, double>)
-    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, ChainTag<R>>(), x));
+    return hn::PromoteTo(d, load_floats(hn::Rebind<float, ChainTag<R>>(), x));
   else
-    return hn::LoadU(d, x);
+    return load_floats(d, x);
+}
+template <class R, class S>
+HWY_INLINE typename R::Chain value_of(S x) {
+  return static_cast<typename R::Chain>(static_cast<typename R::Value>(x));
 }
 template <class R>
 HWY_INLINE ChainVector<R> vector_step(ChainVector<R> chain, ChainVector<R> x) {
@@ -140,11 +165,10 @@ HWY_INLINE ChainVector<R> vector_step(ChainVector<R> chain, ChainVector<R> x) {
 }
 
 // Whole rounds of all chains; returns how many elements that were.
-template <class R>
-HWY_INLINE int64_t fold_rounds(typename R::Chain* chain, const typename R::Value* x,
-                               int64_t count) {
+template <class R, class S>
+HWY_INLINE int64_t fold_rounds(typename R::Chain* chain, const S* x, int64_t count) {
   int64_t i = 0;
-  if constexpr (kVector<R>) {
+  if constexpr (kVector<R, S>) {
     const ChainTag<R> d;
     constexpr int64_t kLanes = hn::MaxLanes(d), kVectors = kChains / kLanes;
     ChainVector<R> sums[kVectors];
@@ -156,21 +180,19 @@ HWY_INLINE int64_t fold_rounds(typename R::Chain* chain, const typename R::Value
   } else {
     for (; i + kChains <= count; i += kChains)
 #pragma GCC unroll 1
-      for (int64_t l = 0; l < kChains; ++l)
-        chain[l] = R::step(chain[l], static_cast<typename R::Chain>(x[i + l]));
+      for (int64_t l = 0; l < kChains; ++l) chain[l] = R::step(chain[l], value_of<R>(x[i + l]));
   }
   return i;
 }
-template <class R>
-HWY_INLINE void fold_into(typename R::Chain* chain, const typename R::Value* x, int64_t count) {
+template <class R, class S>
+HWY_INLINE void fold_into(typename R::Chain* chain, const S* x, int64_t count) {
   int64_t i = fold_rounds<R>(chain, x, count);
-  for (int64_t l = 0; l < count - i; ++l)
-    chain[l] = R::step(chain[l], static_cast<typename R::Chain>(x[i + l]));
+  const int64_t rest = (count - i) % kChains;  // is count - i: the compiler sees that it fits
+  for (int64_t l = 0; l < rest; ++l) chain[l] = R::step(chain[l], value_of<R>(x[i + l]));
 }
-template <class R>
+template <class R, class S>
 void fold(void* chains, const void* values, int64_t count) {
-  fold_into<R>(static_cast<typename R::Chain*>(chains),
-               static_cast<const typename R::Value*>(values), count);
+  fold_into<R>(static_cast<typename R::Chain*>(chains), static_cast<const S*>(values), count);
 }
 
 template <class R>
@@ -187,15 +209,15 @@ void end(const void* chains, void* accumulator) {
   R::add(*static_cast<typename R::Accumulator*>(accumulator), join<R>(chain));
 }
 
-template <class R>
+template <class R, class S>
 void rows(const void* values, int64_t rows, int64_t length, void* accumulators) {
   using C = typename R::Chain;
-  auto* x = static_cast<const typename R::Value*>(values);
+  auto* x = static_cast<const S*>(values);
   auto* to = static_cast<typename R::Accumulator*>(accumulators);
   for (int64_t r = 0; r < rows; ++r, x += length) {
     if (length < kChains) {
       C sum = R::kStart;
-      for (int64_t i = 0; i < length; ++i) sum = R::step(sum, static_cast<C>(x[i]));
+      for (int64_t i = 0; i < length; ++i) sum = R::step(sum, value_of<R>(x[i]));
       R::add(to[r], sum);
       continue;
     }
@@ -206,19 +228,45 @@ void rows(const void* values, int64_t rows, int64_t length, void* accumulators) 
   }
 }
 
-template <class R>
-void columns(const void* values, int64_t count, void* accumulators) {
-  auto* x = static_cast<const typename R::Value*>(values);
-  auto* to = static_cast<typename R::Accumulator*>(accumulators);
+// kRows rows at a time: an accumulator is loaded and stored once for all of them. Meanwhile the
+// rows behind them are fetched. Returns how many columns that were: whole cache lines of them.
+template <class R, int kRows, class S>
+HWY_INLINE int64_t add_rows(const S* x, int64_t stride, int64_t count, typename R::Chain* to) {
+  const ChainTag<R> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d), kLine = 64 / sizeof(S), kVectors = kLine / kLanes;
   int64_t i = 0;
-  if constexpr (kVector<R>) {
-    const ChainTag<R> d;
-    constexpr int64_t kLanes = hn::MaxLanes(d);
-    for (; i + kLanes <= count; i += kLanes)
-      hn::StoreU(vector_step<R>(hn::LoadU(d, to + i), load_values<R>(x + i)), d, to + i);
+  for (; i + kLine <= count; i += kLine) {
+    ChainVector<R> sums[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, to + i + v * kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const S* row = x + r * stride + i;
+      if (kRows > 1) prefetch_far(row + kRows * stride);
+      for (int64_t v = 0; v < kVectors; ++v)
+        sums[v] = vector_step<R>(sums[v], load_values<R>(row + v * kLanes));
+    }
+    for (int64_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, to + i + v * kLanes);
   }
+  return i;
+}
+
+template <class R, class S>
+void columns(const void* values, int64_t rows, int64_t stride, int64_t count, void* accumulators) {
+  constexpr int kAbreast = 8;
+  auto* x = static_cast<const S*>(values);
+  auto* to = static_cast<typename R::Accumulator*>(accumulators);
+  for (int64_t r = 0; r < rows;) {
+    int64_t i = 0, taken = 1;
+    const S* row = x + r * stride;
+    if constexpr (kVector<R, S>) {
+      taken = rows - r >= kAbreast ? kAbreast : 1;
+      i = taken == kAbreast ? add_rows<R, kAbreast>(row, stride, count, to)
+                            : add_rows<R, 1>(row, stride, count, to);
+    }
+    for (int64_t end = r + taken; r < end; ++r, row += stride) {
 #pragma GCC ivdep
-  for (; i < count; ++i) R::add(to[i], static_cast<typename R::Chain>(x[i]));
+      for (int64_t c = i; c < count; ++c) R::add(to[c], value_of<R>(row[c]));
+    }
+  }
 }
 
 template <class R>
@@ -228,14 +276,14 @@ void merge(void* accumulators, const void* others, int64_t count) {
   for (int64_t i = 0; i < count; ++i) R::add(to[i], from[i]);
 }
 
-template <class R>
+template <class R, class S>
 inline constexpr ReduceFunctions functions = {sizeof(typename R::Accumulator),
                                               &clear<R>,
                                               &begin<R>,
-                                              &fold<R>,
+                                              &fold<R, S>,
                                               &end<R>,
-                                              &rows<R>,
-                                              &columns<R>,
+                                              &rows<R, S>,
+                                              &columns<R, S>,
                                               &merge<R>,
                                               &write_results<typename R::Accumulator>};
 
@@ -244,11 +292,11 @@ const ReduceFunctions* by_type(Dtype dtype) {
   return dispatch(dtype, [](auto tag) -> const ReduceFunctions* {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_same_v<T, bool>)
-      return &functions<R<uint8_t>>;
+      return &functions<R<uint8_t>, uint8_t>;
     else if constexpr (std::is_arithmetic_v<T>)
-      return &functions<R<T>>;
+      return &functions<R<T>, T>;
     else
-      return nullptr;  // tiles hold floats
+      return &functions<R<float>, T>;
   });
 }
 

@@ -27,15 +27,17 @@ struct ReduceFunctions {
   void (*end)(const void* chains, void* accumulator);
   // `rows` short rows that lie one after the other, each into its accumulator.
   void (*rows)(const void* values, int64_t rows, int64_t length, void* accumulators);
-  // Elements into as many accumulators.
-  void (*columns)(const void* values, int64_t count, void* accumulators);
+  // `rows` rows of elements, `stride` elements apart, into as many accumulators as a row has
+  // elements.
+  void (*columns)(const void* values, int64_t rows, int64_t stride, int64_t count,
+                  void* accumulators);
   // Accumulators of other elements into these.
   void (*merge)(void* accumulators, const void* others, int64_t count);
   // Results as the output's dtype.
   void (*write)(const void* accumulators, int64_t count, Dtype dtype, void* out);
 };
 
-// Values as tiles hold them (tile.h).
+// Values as tiles hold them (tile.h); of a half type, as they are stored.
 const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values);
 
 }  // namespace mica::cpu
