@@ -155,13 +155,20 @@ std::shared_ptr<const Plan> make_plan(const Segment& segment) {
   return plan;
 }
 
+// Four chains at once: one would wait for each of its multiplications.
 uint64_t hash_words(const KeyWords& words) {
-  uint64_t hash = words.size();
-  for (uint64_t word : words) {
-    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+  constexpr uint64_t kFactor = 0x9e3779b97f4a7c15ull;
+  uint64_t chains[4] = {words.size(), 1, 2, 3};
+  auto mix = [](uint64_t& hash, uint64_t word) {
+    hash = (hash ^ word) * kFactor;
     hash ^= hash >> 29;
-  }
-  return hash;
+  };
+  size_t i = 0;
+  for (; i + 4 <= words.size(); i += 4)
+    for (size_t j = 0; j < 4; ++j) mix(chains[j], words[i + j]);
+  for (; i < words.size(); ++i) mix(chains[0], words[i]);
+  for (size_t j = 1; j < 4; ++j) mix(chains[0], chains[j]);
+  return chains[0];
 }
 
 // Least recently used first out; bounded in plans and in words of keys.

@@ -86,11 +86,17 @@ class Numberer {
 
   void finish() {
     bool traced = work_.keep_traced;
-    for (SegmentValue& value : segment_.values) {
+    uint64_t bits = 0;  // of up to 64 values
+    for (size_t i = 0; i < segment_.values.size(); ++i) {
+      SegmentValue& value = segment_.values[i];
       uint32_t refs = value.slot->refs.load(std::memory_order_acquire);
       value.held |=
           refs > static_cast<uint32_t>(value.uses) || (traced && value.slot->node->traced);
-      segment_.key.push_back(value.held);
+      bits = bits << 1 | value.held;
+      if (i % 64 == 63 || i + 1 == segment_.values.size()) {
+        segment_.key.push_back(bits);
+        bits = 0;
+      }
     }
   }
 
