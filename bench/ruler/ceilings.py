@@ -60,3 +60,19 @@ def best_ways(measured, threads):
     ways = {what: one["params"] for what, one in best.items()}
     # A kind of arithmetic that the processor lacks is done in float32.
     return {what: ways.get(what) or ways["f32"] for what in CEILINGS}
+
+
+class Best:
+    """The most that arithmetic has reached in a run: it is the processor's, and a short sample beside other
+    programs may miss it. Memory is shared with other guests of a host and counts as it was in a case."""
+
+    def __init__(self, measured, threads):
+        self.rates = {}
+        for one in measured:
+            if one["params"]["threads"] == threads and one["rate"]:
+                self.update(one["params"]["ceiling"], one["rate"])
+
+    def update(self, what, rate):
+        """The ceiling that counts, after `rate` was measured in a case."""
+        self.rates[what] = max(rate, self.rates.get(what, 0))
+        return rate if what in MEMORY else self.rates[what]

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from . import results
+from . import ceilings, results
 from .client import WorkerError, say
 
 SETTLE = 0.02  # seconds before each round, in which threads of the one before go to sleep
@@ -12,10 +12,12 @@ PREPARE_SECONDS = 3600  # models are made when a case first asks
 
 
 class Run:
-    """A run of cases with one set of workers. `ceilings` says how each ceiling is measured."""
+    """A run of cases with one set of workers; `measured` are the ceilings as ceilings.py found them."""
 
-    def __init__(self, workers, options, ceilings):
-        self.workers, self.options, self.ceilings = workers, options, ceilings
+    def __init__(self, workers, options, measured):
+        self.workers, self.options = workers, options
+        self.ways = ceilings.best_ways(measured, options.threads)
+        self.best = ceilings.Best(measured, options.threads)
 
     def _prepare(self, case, who, request, absent):
         """(worker, its reply), or None after noting why not."""
@@ -43,7 +45,7 @@ class Run:
             if (prepared := self._prepare(case, who, request, absent)) is not None:
                 ready[who] = prepared
         if case.ceiling:
-            request = {"case": case.name, "kind": None, "params": self.ceilings[case.ceiling],
+            request = {"case": case.name, "kind": None, "params": self.ways[case.ceiling],
                        "seconds": CEILING_SECONDS}
             if (prepared := self._prepare(case, "ceilings", request, absent)) is not None:
                 ready["ceiling"] = prepared
@@ -111,6 +113,9 @@ class Run:
         differences = self.compare(case, ready, absent)
         replies = {who: reply for who, (_, reply) in ready.items()}
         taken = self.rounds(ready, absent) if case.subject in ready else {}
+        if "ceiling" in taken:
+            reply, what = replies["ceiling"], self.ways[case.ceiling]["ceiling"]
+            reply["fastest"] = reply["work"] / self.best.update(what, reply["work"] / reply["fastest"])
         for worker, _ in ready.values():
             try:
                 worker.ask({"release": True})

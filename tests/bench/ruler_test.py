@@ -128,6 +128,9 @@ class Results(unittest.TestCase):
         self.assertIn("jax absent from a/b: not installed: no wheel", page)
 
 
+CEILINGS = [{"params": {"ceiling": what, "threads": 1}, "rate": 24.0} for what in ("read", "f32")]
+
+
 class Driver(unittest.TestCase):
     def setUp(self):
         scratch = tempfile.TemporaryDirectory()
@@ -149,8 +152,7 @@ class Driver(unittest.TestCase):
 
     def measure(self, case):
         with client.Workers(self.options) as workers:
-            ways = dict.fromkeys(("read", "copy", "f32"), {})
-            return driver.Run(workers, self.options, ways).measure(case)
+            return driver.Run(workers, self.options, CEILINGS).measure(case)
 
     def test_everyone_takes_every_round(self):
         found = self.measure(self.case({
@@ -161,6 +163,12 @@ class Driver(unittest.TestCase):
         self.assertEqual(found["participants"]["mica"]["info"], {"x": 1})
         self.assertEqual(found["ratios"]["peer"]["median"], 2.5)
         self.assertEqual(found["share"], 0.5)
+
+    def test_arithmetic_counts_as_the_run_saw_it_best(self):
+        bodies = {"mica": "return Prepared(run=lambda: 1.0, timed=True, work=3.0)",
+                  "ceilings": "return Prepared(run=lambda: 1.0, timed=True, work=6.0)"}
+        self.assertEqual(self.measure(self.case(bodies, ceiling="f32"))["share"], 0.125)
+        self.assertEqual(self.measure(self.case(bodies, ceiling="read"))["share"], 0.5)
 
     def test_who_fails_or_declines_is_absent_and_the_rest_goes_on(self):
         found = self.measure(self.case({
@@ -183,7 +191,7 @@ class Driver(unittest.TestCase):
         case = self.case({"mica": "return Prepared(run=lambda: 1.0, timed=True)",
                           "late": late.format(str(self.folder / "asked"))})
         with client.Workers(self.options) as workers, mock.patch.object(driver, "PREPARE_SECONDS", 3):
-            run = driver.Run(workers, self.options, {})
+            run = driver.Run(workers, self.options, CEILINGS)
             self.assertIn("no answer within 3 s", run.measure(case)["absent"]["late"])
             self.assertEqual(run.measure(case)["ratios"]["late"]["median"], 2.0)
 

@@ -12,13 +12,16 @@ from ruler import adapters, driver, worker  # noqa: E402
 from ruler.case import Case  # noqa: E402
 
 
+FLOATS = [{"params": {"ceiling": "f32", "threads": 1}, "rate": 1.0}]
+
+
 class Quiet:
     def ask(self, _):
         return {}
 
 
 def compare(tmp_path, tolerance=0.01, **results):
-    run = driver.Run(None, argparse.Namespace(scratch=tmp_path), {})
+    run = driver.Run(None, argparse.Namespace(scratch=tmp_path, threads=1), FLOATS)
     for who, value in results.items():
         worker.save(run.output(who), adapters.NumPy(), value)
     absent, ready = {}, {who: (Quiet(), {}) for who in results}
