@@ -11,7 +11,7 @@
 #include <type_traits>
 
 #include "backends/cpu/lanes-inl.h"
-#include "base/thread_pool.h"
+#include "backends/cpu/tile_stream.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
@@ -201,12 +201,10 @@ struct Sides {
 
 template <class T>
 void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, int64_t row0,
-                   int row_count) {
+                   int row_count, const std::byte* ahead) {
   const std::byte* rows[kDotRows];
   for (int r = 0; r < row_count; ++r) rows[r] = sides.rows.vector(row0 + r);
   T out[kDotRows * kDotVectors];
-  const std::byte* ahead =
-      rows[row_count - 1] + sides.rows.vector_stride * size_of(sides.rows.dtype);
   for (int64_t v = 0; v < sides.vector_count; v += kDotVectors) {
     int count = static_cast<int>(std::min<int64_t>(kDotVectors, sides.vector_count - v));
     dot_block({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count,
@@ -264,12 +262,14 @@ void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
       for (int64_t i = 0; i < sides.vector_count; ++i)
         pair_up_vector(g.k, vectors + i * sides.padded);
   }
-  // A grain of some 20,000 products is a few microseconds' work.
-  int64_t grain = std::max<int64_t>(1, 20000 / (g.k * sides.vector_count)) * kDotRows;
-  ThreadPool::shared().parallel_for(sides.row_count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += kDotRows)
-      dots_of_block(g, sides, vectors, row,
-                    static_cast<int>(std::min<int64_t>(kDotRows, end - row)));
+  // Some 20,000 products are a few microseconds' work, and worth a thread.
+  int64_t tiles = (sides.row_count + kDotRows - 1) / kDotRows;
+  int64_t threads = sides.row_count * g.k * sides.vector_count / 20000;
+  for_each_tile(tiles, threads, [&](const StreamTile& tile) {
+    int64_t row = tile.index * kDotRows;
+    dots_of_block(g, sides, vectors, row,
+                  static_cast<int>(std::min<int64_t>(kDotRows, sides.row_count - row)),
+                  tile.next < 0 ? nullptr : sides.rows.vector(tile.next * kDotRows));
   });
 }
 

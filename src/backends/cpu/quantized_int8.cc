@@ -6,6 +6,7 @@
 
 #include "backends/cpu/dots.h"
 #include "backends/cpu/scratch.h"
+#include "backends/cpu/tile_stream.h"
 #include "base/thread_pool.h"
 
 namespace mica::cpu {
@@ -26,7 +27,7 @@ class Int8Run {
   std::vector<int64_t> prepare() {
     std::vector<int64_t> odd;
     std::mutex mutex;
-    int64_t grain = std::max<int64_t>(1, 65536 / p_.k);
+    int64_t grain = std::max<int64_t>(1, 8192 / p_.k);
     ThreadPool::shared().parallel_for(p_.m, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         if (prepare_row(i)) continue;
@@ -40,27 +41,53 @@ class Int8Run {
 
   // Few rows of x: packed rows as they lie.
   void run_dots() {
-    int64_t grain = std::max<int64_t>(1, (1 << 17) / (p_.k * kInt8Rows)) * kInt8Rows;
-    ThreadPool::shared().parallel_for(p_.n, grain, [&](int64_t begin, int64_t end) {
+    stream(kInt8Rows, [&](const StreamTile& tile) {
       float values[kInt8FewRows * kInt8Rows];
-      for (int64_t row = begin; row < end; row += kInt8Rows) {
-        int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, end - row));
-        kernels_.dots(format_, p_.matrix, row, rows, prepared_, static_cast<int>(p_.m), values);
-        for (int64_t i = 0; i < p_.m; ++i) store_rounded(values + i * kInt8Rows, rows, i, row);
-      }
+      int64_t row = tile.index * kInt8Rows;
+      int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, p_.n - row));
+      kernels_.dots(format_, p_.matrix, row, rows, prepared_, static_cast<int>(p_.m), values,
+                    next_row(tile, kInt8Rows));
+      for (int64_t i = 0; i < p_.m; ++i) store_rounded(values + i * kInt8Rows, rows, i, row);
     });
   }
 
   void run_panels() {
-    int64_t panels = ceil_div(p_.n, panels_.rows);
-    double work = static_cast<double>(p_.k * panels_.rows) * static_cast<double>(p_.m);
-    auto grain = std::max<int64_t>(1, static_cast<int64_t>(1e6 / work));
-    ThreadPool::shared().parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) run_panel(panel);
-    });
+    stream(panels_.rows,
+           [&](const StreamTile& tile) { run_panel(tile.index, next_row(tile, panels_.rows)); });
   }
 
+  // What the calling thread will read first is on its way while x is made ready.
+  void fetch_first() const { fetch(0, p_.m <= kInt8FewRows ? kInt8Rows : panels_.rows); }
+
  private:
+  // Bytes of a matrix that are worth another thread.
+  static constexpr int64_t kShare = 48 << 10;
+
+  int64_t tile_bytes(int64_t rows) const { return rows * format_.groups * format_.group_bytes(); }
+
+  template <class F>
+  void stream(int64_t rows, F&& f) {
+    int64_t tiles = ceil_div(p_.n, rows);
+    int64_t threads = tiles * tile_bytes(rows) * std::max<int64_t>(1, p_.m / 4) / kShare;
+    for_each_tile(tiles, threads, [&](const StreamTile& tile) {
+      if (tile.first) fetch(tile.index, rows);
+      f(tile);
+    });
+  }
+  // Rows that lie one after the other; the last tile fetches itself again, which costs nothing.
+  int64_t next_row(const StreamTile& tile, int64_t rows) const {
+    return (tile.next < 0 ? tile.index : tile.next) * rows;
+  }
+  void fetch(int64_t tile, int64_t rows) const {
+    const auto* from = reinterpret_cast<const std::byte*>(p_.matrix.packed_row(tile * rows));
+    for (int64_t i = 0; i < tile_bytes(rows); i += 64) prefetch(from + i);
+  }
+  static void prefetch([[maybe_unused]] const std::byte* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 2);
+#endif
+  }
+
   bool prepare_row(int64_t i) {
     const GemmOperand& x = p_.left;
     std::byte* row = prepared_ + i * format_.row_bytes;
@@ -75,7 +102,7 @@ class Int8Run {
     return kernels_.prepare(format_, wide, row);
   }
 
-  void run_panel(int64_t index) {
+  void run_panel(int64_t index, int64_t next) {
     const int width = panels_.rows;
     const int64_t first = index * width;
     const int rows = static_cast<int>(std::min<int64_t>(width, p_.n - first));
@@ -87,7 +114,6 @@ class Int8Run {
     Int8Panel panel{reinterpret_cast<uint8_t*>(scratch.take(quads)), scratch.take(depth * width),
                     scratch.take(depth * width)};
     float* sums = scratch.take(m_most * width);
-    const auto* ahead = reinterpret_cast<const std::byte*>(p_.matrix.packed_row(first + width));
     for (int64_t m0 = 0; m0 < p_.m; m0 += kMaxRows) {
       int64_t m = std::min(kMaxRows, p_.m - m0);
       for (int64_t g = 0; g < format_.groups; g += depth) {
@@ -95,7 +121,7 @@ class Int8Run {
         if (m0 == 0 || depth < format_.groups)
           panels_.unpack(format_, p_.matrix, first, rows, g, groups, panel);
         panels_.multiply(format_, panel, g, groups, prepared_ + m0 * format_.row_bytes, m, sums,
-                         g > 0, ahead + g * format_.group_bytes());
+                         g > 0, p_.matrix, next);
       }
       for (int64_t i = 0; i < m; ++i) store_rounded(sums + i * width, rows, m0 + i, first);
     }
@@ -129,6 +155,7 @@ size_t int8_workspace(const QuantizedGemm<float>& product) {
 std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace) {
   MICA_ASSERT(workspace.size() >= int8_workspace(product));
   Int8Run run(product, workspace.data());
+  run.fetch_first();
   std::vector<int64_t> odd = run.prepare();
   if (product.m <= kInt8FewRows)
     run.run_dots();

@@ -57,10 +57,10 @@ struct Int8PanelKernels {
   void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                  int64_t g0, int64_t groups, const Int8Panel& panel);
   // The products of a panel with m rows of x: out[i * rows + row], added to what is there if they
-  // continue a sum. Memory from `ahead` on is fetched meanwhile, as much as was unpacked.
+  // continue a sum. The rows from `next` on are fetched meanwhile.
   void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
                    const std::byte* x, int64_t m, float* out, bool continues,
-                   const std::byte* ahead);
+                   const QuantizedMatrix& matrix, int64_t next);
 };
 
 struct Int8Kernels {
@@ -68,9 +68,10 @@ struct Int8Kernels {
   // there is no step: it is then unfinished.
   bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
   // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
-  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row].
+  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row]. Rows from `next` on are fetched
+  // meanwhile.
   void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
-               const std::byte* x, int count, float* out);
+               const std::byte* x, int count, float* out, int64_t next);
   // For up to `few` rows of x, and for more.
   int64_t few;
   Int8PanelKernels few_rows, many_rows;

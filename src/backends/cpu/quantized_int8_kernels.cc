@@ -185,16 +185,15 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ah
 
 template <class W, int M, int kGroup>
 void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int count,
-             const std::byte* x, float* out) {
+             const std::byte* x, float* out, int64_t next) {
   const F32 d;
   const I32 d32;
   HWY_ALIGN int32_t sums[M * kChunk * kInt8Rows];
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  Ahead ahead{reinterpret_cast<const std::byte*>(w.packed_row(first + kInt8Rows))};
-  Ahead scales_ahead{w.scales_row(first + kInt8Rows)},
-      biases_ahead{w.biases_row(first + kInt8Rows)};
+  Ahead ahead{reinterpret_cast<const std::byte*>(w.packed_row(next))};
+  Ahead scales_ahead{w.scales_row(next)}, biases_ahead{w.biases_row(next)};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
   for (int m = 0; m < M; ++m)
@@ -235,25 +234,25 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
 
 template <bool kFast, int M>
 void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-                  const std::byte* x, float* out) {
+                  const std::byte* x, float* out, int64_t next) {
   using W4 = Weights<4, kFast>;
   using W8 = Weights<8, kFast>;
   switch (f.group_bytes() / 16 + (f.bits == 8 ? 100 : 0)) {
-    case 1: return dots_of<W4, M, 1>(f, w, first, rows, x, out);
-    case 2: return dots_of<W4, M, 2>(f, w, first, rows, x, out);
-    case 4: return dots_of<W4, M, 4>(f, w, first, rows, x, out);
-    case 102: return dots_of<W8, M, 2>(f, w, first, rows, x, out);
-    case 104: return dots_of<W8, M, 4>(f, w, first, rows, x, out);
-    default: return dots_of<W8, M, 8>(f, w, first, rows, x, out);
+    case 1: return dots_of<W4, M, 1>(f, w, first, rows, x, out, next);
+    case 2: return dots_of<W4, M, 2>(f, w, first, rows, x, out, next);
+    case 4: return dots_of<W4, M, 4>(f, w, first, rows, x, out, next);
+    case 102: return dots_of<W8, M, 2>(f, w, first, rows, x, out, next);
+    case 104: return dots_of<W8, M, 4>(f, w, first, rows, x, out, next);
+    default: return dots_of<W8, M, 8>(f, w, first, rows, x, out, next);
   }
 }
 
 template <bool kFast>
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-          const std::byte* x, int count, float* out) {
+          const std::byte* x, int count, float* out, [[maybe_unused]] int64_t next) {
   static_assert(kInt8FewRows == 2);
-  if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out);
-  dots_of_rows<kFast, 2>(f, w, first, rows, x, out);
+  if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out, next);
+  dots_of_rows<kFast, 2>(f, w, first, rows, x, out, next);
 }
 
 // Rows of a panel; rows of x that are multiplied with it at once, so that the sums fill the
@@ -369,9 +368,27 @@ HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, in
   }
 }
 
+// What a panel is made from, fetched group by group.
+struct RowsAhead {
+  RowsAhead(const Int8Format& f, const QuantizedMatrix& w, int64_t row, int rows)
+      : packed{reinterpret_cast<const std::byte*>(w.packed_row(row))},
+        scales{w.scales_row(row)},
+        biases{w.biases_row(row)},
+        lines(rows * f.group_bytes() / 64),
+        groups_per_line(64 / (rows * size_of(w.scales_dtype))) {}
+  HWY_INLINE void fetch(int64_t group) {
+    packed.fetch(lines);
+    if (groups_per_line > 1 && group % groups_per_line != 0) return;
+    scales.fetch(1);
+    biases.fetch(1);
+  }
+  Ahead packed, scales, biases;
+  int64_t lines, groups_per_line;
+};
+
 template <class P, class W, int M>
 void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, float* out, bool continues, Ahead ahead, int64_t lines) {
+                   const std::byte* x, float* out, bool continues, RowsAhead* ahead) {
   const F32 d;
   const int64_t words = f.group_bytes() / 4;
   const int8_t* integers[M];
@@ -387,7 +404,7 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
     const int64_t at = opposite<W::kBits>((g0 + g) * f.group_bytes());
     sum_panel_group<P, W>(quads, integers, at, words, sum);
     quads += words * P::template kGrowth<W::kBits> * 4;
-    ahead.fetch(lines);
+    if (ahead) ahead->fetch(g);
     for (int v = 0; v < P::kVectors; ++v) {
       const auto scale = hn::Load(d, panel.scales + g * P::kRows + v * kLanes);
       const auto bias = hn::Load(d, panel.biases + g * P::kRows + v * kLanes);
@@ -406,27 +423,26 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
 
 template <class P, class W, int M = P::kTile>
 void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, int64_t m, float* out, bool continues, Ahead ahead,
-                   int64_t lines) {
-  if (m == M) return multiply_tile<P, W, M>(f, panel, g0, groups, x, out, continues, ahead, lines);
+                   const std::byte* x, int64_t m, float* out, bool continues, RowsAhead* ahead) {
+  if (m == M) return multiply_tile<P, W, M>(f, panel, g0, groups, x, out, continues, ahead);
   if constexpr (M > 1)
-    multiply_rest<P, W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead, lines);
+    multiply_rest<P, W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead);
 }
 
 template <class P, bool kFast>
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* x, int64_t m, float* out, bool continues, const std::byte* from) {
-  int64_t lines = P::kRows * f.group_bytes() / 64;
+              const std::byte* x, int64_t m, float* out, bool continues, const QuantizedMatrix& w,
+              int64_t next) {
+  RowsAhead ahead(f, w, next, P::kRows);
   // Nearly equal tiles.
   int64_t tiles = (m + P::kTile - 1) / P::kTile, done = 0;
   for (int64_t i = 0; i < tiles; ++i) {
-    int64_t next = m * (i + 1) / tiles;
+    int64_t end = m * (i + 1) / tiles;
     auto run =
         f.bits == 4 ? &multiply_rest<P, Weights<4, kFast>> : &multiply_rest<P, Weights<8, kFast>>;
-    run(f, panel, g0, groups, x + done * f.row_bytes, next - done, out + done * P::kRows, continues,
-        Ahead{from}, lines);
-    lines = 0;
-    done = next;
+    run(f, panel, g0, groups, x + done * f.row_bytes, end - done, out + done * P::kRows, continues,
+        i == 0 && g0 == 0 ? &ahead : nullptr);
+    done = end;
   }
 }
 
@@ -450,7 +466,7 @@ int64_t place_of(const Int8Format& f, int64_t k) {
 }
 
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-          const std::byte* x, int count, float* out) {
+          const std::byte* x, int count, float* out, [[maybe_unused]] int64_t next) {
   const PackedRows from(w, first, rows);
   for (int m = 0; m < count; ++m, x += f.row_bytes)
     for (int r = 0; r < rows; ++r) {
@@ -484,7 +500,8 @@ void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int ro
 }
 
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* x, int64_t m, float* out, bool continues, const std::byte*) {
+              const std::byte* x, int64_t m, float* out, bool continues, const QuantizedMatrix&,
+              int64_t) {
   for (; m > 0; --m, x += f.row_bytes, out += kPanelRows)
     for (int r = 0; r < kPanelRows; ++r) {
       float total = continues ? out[r] : 0;
