@@ -6,6 +6,8 @@ from pathlib import Path
 from . import ceilings, results
 from .client import WorkerError, say
 
+HOPELESS = 10  # times the subject's time, and
+LONG = 0.5  # seconds for a call: who is above both takes one round
 SETTLE = 0.02  # seconds before each round, in which threads of the one before go to sleep
 CEILING_SECONDS = 0.1
 PREPARE_SECONDS = 3600  # models are made when a case first asks
@@ -83,14 +85,21 @@ class Run:
         path.unlink()
         return value
 
-    def rounds(self, ready, absent):
+    def hopeless(self, case, ready):
+        """Who is so slow that one round says all."""
+        least = max(LONG, HOPELESS * ready[case.subject][1]["seconds"])
+        return {who for who, (_, reply) in ready.items() if who in case.peers and reply["seconds"] > least}
+
+    def rounds(self, case, ready, absent):
         """{participant: [seconds of each round]}; each round starts with the next one. The fastest call
         of all goes into the participant's reply."""
-        taken = {who: [] for who in ready}
+        taken, once = {who: [] for who in ready}, self.hopeless(case, ready)
         for number in range(self.options.rounds):
             order = list(ready)
             shift = number % max(1, len(order))
             for who in order[shift:] + order[:shift]:
+                if number and who in once:
+                    continue
                 time.sleep(SETTLE)
                 try:
                     worker, reply = ready[who]
@@ -112,7 +121,7 @@ class Run:
         ready = self.prepare(case, absent)
         differences = self.compare(case, ready, absent)
         replies = {who: reply for who, (_, reply) in ready.items()}
-        taken = self.rounds(ready, absent) if case.subject in ready else {}
+        taken = self.rounds(case, ready, absent) if case.subject in ready else {}
         if "ceiling" in taken:
             reply, what = replies["ceiling"], self.ways[case.ceiling]["ceiling"]
             reply["fastest"] = reply["work"] / self.best.update(what, reply["work"] / reply["fastest"])

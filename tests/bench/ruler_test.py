@@ -164,6 +164,13 @@ class Driver(unittest.TestCase):
         self.assertEqual(found["ratios"]["peer"]["median"], 2.5)
         self.assertEqual(found["share"], 0.5)
 
+    def test_who_is_hopeless_takes_one_round(self):
+        run = "return Prepared(run=lambda: {}, timed=True)"
+        found = self.measure(self.case({"mica": run.format(0.1), "slow": run.format(1.1), "slower": run.format(0.9)}))
+        self.assertEqual({who: len(one["rounds"]) for who, one in found["participants"].items()},
+                         {"mica": 3, "slow": 1, "slower": 3})
+        self.assertAlmostEqual(found["ratios"]["slow"]["median"], 11.0)
+
     def test_arithmetic_counts_as_the_run_saw_it_best(self):
         bodies = {"mica": "return Prepared(run=lambda: 1.0, timed=True, work=3.0)",
                   "ceilings": "return Prepared(run=lambda: 1.0, timed=True, work=6.0)"}
