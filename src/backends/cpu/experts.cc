@@ -2,10 +2,14 @@
 // and scattered by their numbers.
 #include "ops/experts.h"
 
+#include <algorithm>
+#include <atomic>
+#include <span>
 #include <vector>
 
 #include "backends/cpu/grouped.h"
 #include "backends/cpu/quantized.h"
+#include "base/thread_pool.h"
 #include "core/backend.h"
 #include "ops/index.h"
 
@@ -72,28 +76,65 @@ decltype(auto) with_products(const KernelCall& call, F&& f) {
                : f([&](int64_t e) { return quantized_product<float>(call, e); });
 }
 
+// Up to so many choices the experts' products are small: they run side by side, a thread each,
+// since a loop of its own for each would wait for all threads after every one.
+constexpr int64_t kFewChoices = 64;
+
+int64_t slots_of(const KernelCall& call) {
+  const bool few = call.inputs[1].size() <= kFewChoices;
+  return few ? ThreadPool::shared().threads() : 1;
+}
+
+// Workspace of one product at a time.
+template <class ProductOf>
+size_t room_of(const ProductOf& product_of) {
+  return (product_of(0).largest_workspace() + 63) / 64 * 64;
+}
+
+// The rows that chose an expert, as one product.
+template <class ProductOf>
+void run_expert(const KernelCall& call, const ProductOf& product_of, int64_t e,
+                std::span<const int64_t> to, std::span<std::byte> workspace) {
+  // Rows of x: one per choice, or one per token.
+  const int64_t choices = call.inputs[0].shape[1] == 1 ? call.inputs[1].shape[1] : 1;
+  std::vector<int64_t> from;
+  for (int64_t place : to) from.push_back(place / choices);
+  auto product = product_of(e);
+  product.m = static_cast<int64_t>(to.size());
+  product.left.chosen = from.data();
+  product.out.chosen = to.data();
+  product.run(workspace);
+}
+
 void expert_matmul(const KernelCall& call) {
   Groups groups(expert_of_rows(call), call.as<ops::ExpertParams>().experts);
-  // Rows of x: one per choice, or one per token.
-  int64_t choices = call.inputs[0].shape[1] == 1 ? call.inputs[1].shape[1] : 1;
+  std::vector<int64_t> chosen;
+  for (int64_t e = 0; e < groups.matrices(); ++e) {
+    if (!groups.places(e).empty()) chosen.push_back(e);
+  }
   with_products(call, [&](auto&& product_of) {
-    std::vector<int64_t> from;
-    for (int64_t e = 0; e < groups.matrices(); ++e) {
-      auto to = groups.places(e);
-      if (to.empty()) continue;
-      from.clear();
-      for (int64_t place : to) from.push_back(place / choices);
-      auto product = product_of(e);
-      product.m = static_cast<int64_t>(to.size());
-      product.left.chosen = from.data();
-      product.out.chosen = to.data();
-      product.run(call.workspace);
-    }
+    const size_t room = room_of(product_of);
+    // The number of threads may have changed since there was asked for room.
+    const auto rooms = room > 0 ? call.workspace.size() / room : SIZE_MAX;
+    int64_t slots = static_cast<int64_t>(std::min<size_t>(slots_of(call), rooms));
+    // Fewer experts than threads: each product is for all threads.
+    if (static_cast<int64_t>(chosen.size()) < slots) slots = 1;
+    std::atomic<size_t> next{0};
+    auto run_some = [&](int64_t slot) {
+      const auto workspace = call.workspace.subspan(static_cast<size_t>(slot) * room, room);
+      for (size_t i; (i = next.fetch_add(1)) < chosen.size();)
+        run_expert(call, product_of, chosen[i], groups.places(chosen[i]), workspace);
+    };
+    if (slots == 1) return run_some(0);
+    ThreadPool::shared().parallel_for(slots, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t slot = begin; slot < end; ++slot) run_some(slot);
+    });
   });
 }
 
 size_t workspace(const KernelCall& call) {
-  return with_products(call, [](auto&& product_of) { return product_of(0).largest_workspace(); });
+  const size_t one = with_products(call, [](auto&& product_of) { return room_of(product_of); });
+  return one * static_cast<size_t>(slots_of(call));
 }
 
 }  // namespace
