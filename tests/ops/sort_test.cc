@@ -144,6 +144,41 @@ TEST(Sort, ArgmaxOfLongRows) {
   }
 }
 
+// Along both axes, around the widths of vectors, blocks and tiles: the first of equal elements
+// wins, and before them the first NaN.
+TEST(Sort, ExtremesOfRowsAndColumns) {
+  std::mt19937_64 random(11);
+  for (auto [rows, columns] :
+       {std::pair{1, 7}, {9, 16}, {17, 65}, {30, 1100}, {64, 2049}, {2049, 19}, {3, 5000}}) {
+    for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I32}) {
+      std::vector<double> values(static_cast<size_t>(rows * columns));
+      for (double& v : values) v = static_cast<double>(random() % 120) - 60;
+      if (dtype != Dtype::I32)
+        for (int k = 0; k < 4; ++k) values[random() % values.size()] = kNan;
+      auto first = [&](int64_t from, int64_t step, int64_t count, double sign) {
+        auto better = [&](double x, double best) {
+          return std::isnan(x) ? !std::isnan(best) : sign * x > sign * best;
+        };
+        int64_t best = 0;
+        for (int64_t i = 1; i < count; ++i)
+          if (better(values[from + i * step], values[from + best * step])) best = i;
+        return best;
+      };
+      Array a = astype(Array::from<double>(values, {rows, columns}), dtype);
+      for (double sign : {1, -1}) {
+        auto place = [&](int axis) {
+          return (sign > 0 ? argmax(a, axis) : argmin(a, axis)).to_vector<int64_t>();
+        };
+        std::vector<int64_t> of_rows, of_columns;
+        for (int64_t r = 0; r < rows; ++r) of_rows.push_back(first(r * columns, 1, columns, sign));
+        for (int64_t c = 0; c < columns; ++c) of_columns.push_back(first(c, columns, rows, sign));
+        EXPECT_EQ(place(1), of_rows) << rows << " x " << columns << " " << dtype_name(dtype);
+        EXPECT_EQ(place(0), of_columns) << rows << " x " << columns << " " << dtype_name(dtype);
+      }
+    }
+  }
+}
+
 TEST(Sort, RunningOperations) {
   on_devices([] {
     Array a = Array::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
