@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "base/expect_error.h"
@@ -63,6 +64,28 @@ TEST(Softmax, RowsOfEveryLength) {
       }
     }
   });
+}
+
+// Bits depend on the row alone: not on its neighbours, on how often it is read, or on how it is
+// written, which all depend on how many rows there are.
+TEST(Softmax, RowsDoNotDependOnTheirNumber) {
+  for (auto [rows, n] :
+       {std::pair{50, 5}, {50, 37}, {300, 128}, {9, 1500}, {17, 20001}, {40, 131072}}) {
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+      Array many = astype(Array::from<double>(drawn(rows * n, 9), {rows, n}), dtype);
+      Array few = astype(Array::from<double>(drawn(2 * n, 9), {2, n}), dtype);
+      std::vector<float> all = softmax(many, {{-1}}).to_vector<float>();
+      EXPECT_EQ(std::vector<float>(all.begin(), all.begin() + 2 * n),
+                softmax(few, {{-1}}).to_vector<float>())
+          << rows << " rows of " << n;
+      std::vector<float> sums = logsumexp(many, {{-1}}).to_vector<float>();
+      EXPECT_EQ(std::vector<float>(sums.begin(), sums.begin() + 2),
+                logsumexp(few, {{-1}}).to_vector<float>())
+          << rows << " rows of " << n;
+      const float* last = all.data() + (rows - 1) * int64_t{n};
+      EXPECT_NEAR(std::accumulate(last, last + n, 0.0), 1, dtype == Dtype::F32 ? 1e-5 : 1e-2);
+    }
+  }
 }
 
 TEST(Softmax, AnyAxes) {

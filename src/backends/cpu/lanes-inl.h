@@ -161,24 +161,25 @@ struct Ahead {
   }
 };
 
-// e^x for x <= 88 to about 1 ulp; 0 below -87.3 (no subnormal results), NaN for NaN. Cephes'
-// polynomial; the power of two is made from the bits of a sum with 1.5 * 2^23.
+// e^x for x <= 88 to about 1 ulp; 0 below -87.3 (no subnormal results), NaN for NaN. As 2^n * 2^f
+// with |f| <= 1/2: n + 127 stands in the last bits of a sum with 1.5 * 2^23, where the exponent of
+// 2^n is taken from; 2^f is the polynomial of degree 6 with the least relative error (2e-9) of
+// those that are 1 at 0.
 HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {
   const hn::Rebind<int32_t, F32> di;
-  const auto shift = hn::Set(d, 12582912.0f);
-  const auto shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), shift);
-  const auto n = hn::Sub(shifted, shift);
-  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  auto y = hn::Set(d, 1.9875691500e-4f);
-  y = hn::MulAdd(y, r, hn::Set(d, 1.3981999507e-3f));
-  y = hn::MulAdd(y, r, hn::Set(d, 8.3334519073e-3f));
-  y = hn::MulAdd(y, r, hn::Set(d, 4.1665795894e-2f));
-  y = hn::MulAdd(y, r, hn::Set(d, 1.6666665459e-1f));
-  y = hn::MulAdd(y, r, hn::Set(d, 5.0000001201e-1f));
-  y = hn::MulAdd(y, hn::Mul(r, r), hn::Add(r, hn::Set(d, 1.0f)));
-  const auto power = hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 0x3f800000));
-  y = hn::Mul(y, hn::BitCast(d, power));
+  const auto shift = hn::Set(d, 12582912.0f + 127);
+  const auto log2e = hn::Set(d, 1.44269504088896341f);
+  const auto shifted = hn::MulAdd(x, log2e, shift);
+  auto f = hn::MulSub(x, log2e, hn::Sub(shifted, shift));
+  f = hn::MulAdd(x, hn::Set(d, 1.925963033500e-8f), f);  // what log2e lacks
+  auto y = hn::Set(d, 1.53533619e-4f);
+  y = hn::MulAdd(y, f, hn::Set(d, 1.33988750e-3f));
+  y = hn::MulAdd(y, f, hn::Set(d, 9.61843692e-3f));
+  y = hn::MulAdd(y, f, hn::Set(d, 5.55033237e-2f));
+  y = hn::MulAdd(y, f, hn::Set(d, 2.40226477e-1f));
+  y = hn::MulAdd(y, f, hn::Set(d, 6.93147182e-1f));
+  y = hn::MulAdd(y, f, hn::Set(d, 1.0f));
+  y = hn::Mul(y, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), y);
 }
 
