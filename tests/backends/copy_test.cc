@@ -71,6 +71,11 @@ TEST_P(Copy, LargeTransposes) {
   check({2900, 2944}, {1, 0}, 1, false, Dtype::U8);
 }
 
+TEST_P(Copy, LargePermutationsOfRows) {
+  check({3, 17, 1500, 32}, {0, 2, 1, 3}, 1, false, Dtype::F32);
+  check({3, 17, 1500, 33}, {0, 2, 1, 3}, 1, false, Dtype::F32);
+}
+
 // Few rows, few columns: interleaved channels taken apart and put together.
 TEST_P(Copy, LargeNarrowTransposes) {
   for (int64_t channels : {3, 17}) {

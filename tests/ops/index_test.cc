@@ -45,6 +45,22 @@ TEST(Index, TakeErrors) {
   expect_error(ErrorKind::Index, "index 3 is out of range", [] { take(counting({3}), 3, 0); });
 }
 
+// A result that is stored past the caches.
+TEST(Index, TakeOfManyRows) {
+  for (int64_t width : {20, 32}) {
+    constexpr int64_t kRows = 110000;
+    std::vector<int32_t> order(kRows);
+    for (int64_t i = 0; i < kRows; ++i) order[i] = static_cast<int32_t>(i * 7919 % kRows);
+    Array taken = take(astype(counting({kRows, width}), Dtype::F32), ints(order), 0);
+    auto values = taken.to_vector<float>();
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t k = 0; k < width; ++k)
+        ASSERT_EQ(values[i * width + k], static_cast<float>(order[i] * width + k))
+            << i << ", " << k;
+    }
+  }
+}
+
 // Rows, columns and blocks of many sizes against index arithmetic.
 TEST(Index, TakeOfEverySize) {
   std::mt19937 random(3);

@@ -5,8 +5,10 @@
 
 #include "backends/cpu/lines.h"
 #include "backends/cpu/places.h"
+#include "backends/cpu/row_moves.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/strided.h"
+#include "backends/cpu/tile_io.h"
 #include "base/thread_pool.h"
 
 namespace mica::cpu {
@@ -14,6 +16,7 @@ namespace mica::cpu {
 namespace {
 
 constexpr int64_t kGrainBytes = 64 << 10;
+constexpr int64_t kStreamBytes = int64_t{8} << 20;  // results that would not stay in the caches
 
 int64_t grain_for(int64_t bytes_each) {
   return std::max<int64_t>(kGrainBytes / std::max<int64_t>(bytes_each, 1), 1);
@@ -43,6 +46,19 @@ void copy_blocks(const StridedCopy& block, const View& a, const BlockPlaces& pla
       pool.parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
         places.for_each(begin, end, [&](int64_t i, int64_t at) { to[i * step] = from[at]; });
       });
+    });
+    return;
+  }
+  if (block.dense() && block.bytes() < 8 * kGrainBytes) {
+    // Rows.
+    bool stream = count * block.bytes() >= kStreamBytes;
+    pool.parallel_for(count, grain_for(block.bytes()), [&](int64_t begin, int64_t end) {
+      places.for_each_chunk(begin, end, [&](int64_t i, std::span<const int64_t> offsets) {
+        gather_rows({a.data, size, out.data + i * step * size, step * size,
+                     static_cast<int64_t>(offsets.size()), block.bytes(), stream},
+                    offsets.data());
+      });
+      if (stream) stream_fence();
     });
     return;
   }

@@ -21,17 +21,24 @@ class BlockPlaces {
   void read(int64_t begin, int64_t end, int64_t* offsets) const;
   // Of all blocks, in parallel.
   void read_all(std::span<int64_t> offsets) const;
-  // Calls f(i, offset) for blocks begin … end - 1, chunk by chunk, so that offsets stay in the
-  // cache.
+  // Calls f(first, offsets) for pieces of the blocks begin … end - 1, so short that their offsets
+  // stay in the cache.
   template <class F>
-  void for_each(int64_t begin, int64_t end, F&& f) const {
+  void for_each_chunk(int64_t begin, int64_t end, F&& f) const {
     constexpr int64_t kChunk = 512;
     int64_t offsets[kChunk];
     for (; begin < end; begin += kChunk) {
       int64_t count = std::min(kChunk, end - begin);
       read(begin, begin + count, offsets);
-      for (int64_t i = 0; i < count; ++i) f(begin + i, offsets[i]);
+      f(begin, std::span<const int64_t>(offsets, static_cast<size_t>(count)));
     }
+  }
+  // Calls f(i, offset) for blocks begin … end - 1.
+  template <class F>
+  void for_each(int64_t begin, int64_t end, F&& f) const {
+    for_each_chunk(begin, end, [&](int64_t first, std::span<const int64_t> offsets) {
+      for (size_t i = 0; i < offsets.size(); ++i) f(first + static_cast<int64_t>(i), offsets[i]);
+    });
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/row_moves.h"
 #include "backends/cpu/tile_io.h"
 #include "base/thread_pool.h"
 
@@ -12,7 +13,6 @@ namespace {
 
 constexpr int64_t kGrainBytes = 256 << 10;          // what is worth handing to another thread
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // blocks that would not stay in the caches
-constexpr int64_t kStreamRow = 4096;                // rows worth their unaligned ends
 
 template <class T>
 void copy_elements(const std::byte* from, std::byte* to, int64_t count, int64_t from_stride,
@@ -53,22 +53,7 @@ StridedCopy::StridedCopy(const Shape& shape, const Strides& from, const Strides&
   row_to_ = to_.back();
   for (Dims* dims : {&outer_, &from_, &to_}) dims->erase(dims->size() - 1);
   for (int64_t extent : outer_) row_count_ *= extent;
-  stream_ = bytes() >= kStreamBytes && row_ * static_cast<int64_t>(element_) >= kStreamRow;
-}
-
-void StridedCopy::move(std::byte* to, const std::byte* from, size_t bytes) const {
-  if (stream_) {
-    size_t head = -reinterpret_cast<uintptr_t>(to) % kStreamAlign;
-    size_t body = (bytes - std::min(head, bytes)) / kStreamAlign * kStreamAlign;
-    if (body > 0) {
-      std::memcpy(to, from, head);
-      stream_copy(to + head, from + head, body);
-      to += head + body;
-      from += head + body;
-      bytes -= head + body;
-    }
-  }
-  std::memcpy(to, from, bytes);
+  stream_ = bytes() >= kStreamBytes;
 }
 
 void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const {
@@ -77,8 +62,7 @@ void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64
   to += begin * row_to_ * size;
   int64_t count = end - begin;
   if (row_from_ == 1 && row_to_ == 1) {
-    move(to, from, static_cast<size_t>(count * size));
-    return;
+    return move_rows({from, 0, to, 0, 1, count * size, stream_});
   }
   switch (element_) {
     case 1: return copy_elements<uint8_t>(from, to, count, row_from_, row_to_);
@@ -104,16 +88,21 @@ void StridedCopy::rows(const std::byte* from, std::byte* to, int64_t begin, int6
   Dims index;
   int64_t source = 0, target = 0;
   offsets(begin, index, source, target);
-  for (int64_t r = begin; r < end; ++r) {
-    row(from + source * size, to + target * size, 0, row_);
-    for (size_t i = outer_.size(); i-- > 0;) {
-      source += from_[i];
-      target += to_[i];
-      if (++index[i] < outer_[i]) break;
-      source -= outer_[i] * from_[i];
-      target -= outer_[i] * to_[i];
-      index[i] = 0;
+  bool dense = row_from_ == 1 && row_to_ == 1;
+  size_t rank = outer_.size();
+  while (begin < end) {
+    // Rows along the last of the outer axes, as many as there are.
+    int64_t run = rank ? std::min(end - begin, outer_.back() - index.back()) : 1;
+    int64_t from_step = rank ? from_.back() * size : 0, to_step = rank ? to_.back() * size : 0;
+    const std::byte* first = from + source * size;
+    std::byte* out = to + target * size;
+    if (dense) {
+      move_rows({first, from_step, out, to_step, run, row_ * size, stream_});
+    } else {
+      for (int64_t r = 0; r < run; ++r) row(first + r * from_step, out + r * to_step, 0, row_);
     }
+    begin += run;
+    if (begin < end) offsets(begin, index, source, target);
   }
   if (stream_) stream_fence();
 }

@@ -18,12 +18,13 @@ class StridedCopy {
   // Copies one block, in parallel if it is large.
   void run_parallel(const std::byte* from, std::byte* to) const;
   int64_t bytes() const { return row_count_ * row_ * static_cast<int64_t>(element_); }
+  // Whether the block is one row, dense on both sides.
+  bool dense() const { return row_count_ == 1 && row_from_ == 1 && row_to_ == 1; }
 
  private:
   void rows(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
   void offsets(int64_t row, Dims& index, int64_t& from, int64_t& to) const;
   void row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
-  void move(std::byte* to, const std::byte* from, size_t bytes) const;
 
   size_t element_;
   Shape outer_;  // all merged axes but the last
