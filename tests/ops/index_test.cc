@@ -255,5 +255,29 @@ TEST(Index, UpdatesOfWhatNobodyElseHoldsAreInPlace) {
   EXPECT_EQ(held.to_vector<float>()[9 * 16], 0);
 }
 
+// The last of equal places stays, whatever the number of threads; rows that are parts of a target's
+// rows, and several indexed axes.
+TEST(Index, ScatterOfManyRowsKeepsTheirOrder) {
+  auto& pool = ThreadPool::shared();
+  int threads = pool.threads();
+  constexpr int64_t kUpdates = 6000, kWidth = 24, kRows = 40, kLayers = 3;
+  std::vector<int32_t> row(kUpdates), layer(kUpdates);
+  std::vector<double> expected(kLayers * kRows * 2 * kWidth, -1);
+  for (int64_t i = 0; i < kUpdates; ++i) {
+    row[i] = static_cast<int32_t>(i * 31 % kRows);
+    layer[i] = static_cast<int32_t>(i * 7 % kLayers);
+    for (int64_t k = 0; k < kWidth; ++k)
+      expected[(layer[i] * kRows + row[i]) * 2 * kWidth + k] = static_cast<double>(i * kWidth + k);
+  }
+  Array updates = counting({kUpdates, 1, 1, kWidth}, Dtype::I32);
+  for (int n : {1, 2, 5}) {
+    pool.set_threads(n);
+    Array target = full({kLayers, kRows, 2 * kWidth}, -1, Dtype::I32);
+    Array out = scatter(target, {ints(layer), ints(row)}, updates, {0, 1});
+    EXPECT_EQ(out.to_vector<double>(), expected) << n << " threads";
+  }
+  pool.set_threads(threads);
+}
+
 }  // namespace
 }  // namespace mica

@@ -183,9 +183,35 @@ bool has_wide_copy(const KernelCall& call) {
   return is_half(out.dtype) && out.size() <= 4 * updates.size();
 }
 
+// The shape of one update.
+std::span<const int64_t> block_of(const KernelCall& call) {
+  const Shape& updates = call.inputs.back().shape;
+  size_t rank = call.outputs[0].shape.size();
+  return {updates.data() + updates.size() - rank, rank};
+}
+
+// Blocks at different places overlap only if they extend along an indexed axis.
+bool disjoint_blocks(const KernelCall& call, std::span<const int64_t> block) {
+  const auto& axes = call.as<ops::ScatterParams>().axes;
+  return std::all_of(axes.begin(), axes.end(), [&](int axis) { return block[axis] == 1; });
+}
+
+// Whether updates are contiguous rows of the target that can be applied one after the other: half
+// types are rounded once, so their updates of one place are collected first.
+bool updates_rows(const KernelCall& call, std::span<const int64_t> block) {
+  const Shape& shape = call.outputs[0].shape;
+  size_t lead = 0;
+  while (lead < block.size() && block[lead] == 1) ++lead;
+  for (size_t i = lead + 1; i < block.size(); ++i) {
+    if (block[i] != shape[i]) return false;
+  }
+  return !is_half(call.outputs[0].dtype) && disjoint_blocks(call, block);
+}
+
 size_t scatter_workspace(const KernelCall& call) {
   size_t count = place_count(call);
-  if (static_cast<int64_t>(count) != call.inputs.back().size()) return sorted_bytes(count);
+  if (static_cast<int64_t>(count) != call.inputs.back().size())
+    return updates_rows(call, block_of(call)) ? 0 : sorted_bytes(count);
   if (has_wide_copy(call)) return static_cast<size_t>(call.outputs[0].size()) * sizeof(float);
   return is_half(call.outputs[0].dtype) ? sorted_bytes(count) : 0;
 }
@@ -220,23 +246,61 @@ void scatter_singles(const KernelCall& call, std::span<const int64_t> block) {
   });
 }
 
+template <ScatterMode mode, class T>
+void update_row(T* __restrict target, const T* __restrict updates, int64_t length) {
+  for (int64_t i = 0; i < length; ++i)
+    target[i] = T(combine<mode>(static_cast<Wide<T>>(target[i]), static_cast<Wide<T>>(updates[i])));
+}
+
+// Rows, as they come: each thread applies those whose places are its own. Places are spread over
+// the threads, because frequent ones often lie together. Rows of the target are fetched ahead.
+template <ScatterMode mode, class T>
+void scatter_rows(const KernelCall& call, std::span<const int64_t> block) {
+  constexpr int64_t kAheadBytes = 4096, kRowStart = 1024, kMaxParts = 16;
+  const View &updates = call.inputs.back(), &out = call.outputs[0];
+  BlockPlaces places = places_of(call, block);
+  int64_t length = elements(Shape(block));
+  auto start = std::min(length * static_cast<int64_t>(sizeof(T)), kRowStart);
+  auto ahead = static_cast<size_t>(kAheadBytes / std::max<int64_t>(start, 64));
+  auto& pool = ThreadPool::shared();
+  int64_t parts = updates.size() < 65536 ? 1 : std::min<int64_t>(pool.threads(), kMaxParts);
+  pool.parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    auto mine = [&, all = end - begin == parts](int64_t at) {
+      auto mixed = static_cast<uint64_t>(at) * 0x9e3779b97f4a7c15u >> 32;
+      auto owner = static_cast<int64_t>(mixed * static_cast<uint64_t>(parts) >> 32);
+      return all || (owner >= begin && owner < end);
+    };
+    places.for_each_chunk(
+        0, updates.size() / length, [&](int64_t first, std::span<const int64_t> offsets) {
+          const T* from = updates.as<T>() + first * length;
+          for (size_t i = 0; i < offsets.size(); ++i, from += length) {
+            if (i + ahead < offsets.size() && mine(offsets[i + ahead])) {
+              auto* row = reinterpret_cast<const std::byte*>(out.as<T>() + offsets[i + ahead]);
+              for (int64_t at = 0; at < start; at += 64) __builtin_prefetch(row + at, 0, 2);
+            }
+            if (mine(offsets[i])) update_row<mode>(out.as<T>() + offsets[i], from, length);
+          }
+        });
+  });
+}
+
 void scatter(const KernelCall& call) {
   const auto& params = call.as<ops::ScatterParams>();
   const View &updates = call.inputs.back(), &out = call.outputs[0];
-  size_t rank = out.shape.size();
   if (updates.size() == 0) return;
-  std::span<const int64_t> block(updates.shape.data() + updates.shape.size() - rank, rank);
+  std::span<const int64_t> block = block_of(call);
   bool single = elements(Shape(block)) == 1 && (!is_half(out.dtype) || has_wide_copy(call));
-  // Blocks at different places overlap only if they extend along an indexed axis.
-  bool disjoint = std::all_of(params.axes.begin(), params.axes.end(),
-                              [&](int axis) { return block[axis] == 1; });
+  bool rows = updates_rows(call, block);
   dispatch(out.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     dispatch_mode(params.mode, [&](auto mode) {
       if (single)
         scatter_singles<mode.value, T>(call, block);
+      else if (rows)
+        scatter_rows<mode.value, T>(call, block);
       else
-        scatter_groups<mode.value, T>(call, plan_scatter(call, block), block, disjoint);
+        scatter_groups<mode.value, T>(call, plan_scatter(call, block), block,
+                                      disjoint_blocks(call, block));
     });
   });
 }
