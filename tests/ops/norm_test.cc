@@ -65,6 +65,28 @@ TEST(Norm, EveryLengthAndType) {
   });
 }
 
+// Bits depend on the row alone, though rows are worked on side by side and many are written past
+// the caches.
+TEST(Norm, RowsDoNotDependOnTheirNumber) {
+  for (auto [rows, n] :
+       {std::pair{50, 5}, {50, 37}, {300, 128}, {9, 1500}, {7, 5001}, {1100, 4096}}) {
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+      Array many = wave({rows, n}, 0.37, dtype, 3), w = wave({n}, 0.9), b = wave({n}, 0.5);
+      std::vector<float> values = many.to_vector<float>();
+      std::vector<float> last(values.end() - 2 * n, values.end());
+      Array few = astype(Array::from<float>(last, {2, n}), dtype);
+      for (bool centred : {false, true}) {
+        auto normed = [&](const Array& x) {
+          return (centred ? layer_norm(x, w, b, 1e-5) : rms_norm(x, w, 1e-5)).to_vector<float>();
+        };
+        std::vector<float> all = normed(many);
+        EXPECT_EQ(std::vector<float>(all.end() - 2 * n, all.end()), normed(few))
+            << rows << " rows of " << n;
+      }
+    }
+  }
+}
+
 TEST(Norm, MixedTypesPromote) {
   on_devices([] {
     for (Dtype x : {Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16}) {

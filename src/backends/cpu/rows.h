@@ -26,6 +26,19 @@ inline int64_t row_count(const View& view) {
   return length == 0 ? 0 : view.size() / length;
 }
 
+// How results are written: not at all, through the caches, or past them. Kernels that work on
+// several rows at once fetch what they read first, this many bytes ahead.
+enum class Store : uint8_t { None, Cached, Past };
+inline constexpr int64_t kFetchAhead = 8192;
+
+// Large float32 outputs are written past the caches: nothing of them would be left there anyway.
+// Rows must begin where vectors of any width may be written so.
+inline bool goes_past(const View& y, int64_t length) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  return y.dtype == Dtype::F32 && y.size() * size_of(y.dtype) >= kBytes &&
+         reinterpret_cast<uintptr_t>(y.data) % 64 == 0 && length % 16 == 0;
+}
+
 class RowWalk {
  public:
   RowWalk(const View& view, int64_t row) {

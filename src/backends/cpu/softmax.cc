@@ -35,7 +35,6 @@ struct Partial {
   double sum = 0;
 };
 
-inline constexpr int64_t kStreamBytes = int64_t{16} << 20;
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 inline int64_t pieces_of(int64_t length) { return (length + kPiece - 1) / kPiece; }
@@ -100,9 +99,6 @@ struct Steps {
   float factor = 0;
   T* y = nullptr;
 };
-
-enum class Store : uint8_t { None, Cached, Past };  // past the caches
-constexpr int64_t kFetchAhead = 8192;               // bytes
 
 template <class T>
 HWY_INLINE void fetch_ahead(const T* x) {
@@ -340,14 +336,6 @@ void partial_lanes(const View& x, int64_t begin, int64_t end, Partial* partials)
   dispatch_lanes(x.dtype, [&](auto tag) {
     find_partials<typename decltype(tag)::type>(x, begin, end, partials);
   });
-}
-
-// Large float32 outputs bypass the caches: nothing of them would be left there anyway.
-bool goes_past(const View& y, int64_t length) {
-  const size_t vector = hn::Lanes(F32()) * sizeof(float);
-  return y.dtype == Dtype::F32 && y.size() * size_of(y.dtype) >= kStreamBytes &&
-         reinterpret_cast<uintptr_t>(y.data) % vector == 0 &&
-         static_cast<size_t>(length) * sizeof(float) % vector == 0;
 }
 
 void softmax_lanes(const View& x, const View& y, int64_t begin, int64_t end,
