@@ -76,6 +76,16 @@ TEST_P(Copy, LargePermutationsOfRows) {
   check({3, 17, 1500, 33}, {0, 2, 1, 3}, 1, false, Dtype::F32);
 }
 
+TEST_P(Copy, LargeThinnedAndReversedRows) {
+  for (int64_t length : {2048, 2500, 40000}) {
+    Shape shape{(int64_t{9} << 20) / 4 / length, length};
+    check(shape, {0, 1}, 2, false, Dtype::F32);
+    check(shape, {0, 1}, 3, false, Dtype::F32);
+    check(shape, {0, 1}, 1, true, Dtype::F32);
+  }
+  check({3000, 3200}, {0, 1}, 2, true, Dtype::U8);
+}
+
 // Few rows, few columns: interleaved channels taken apart and put together.
 TEST_P(Copy, LargeNarrowTransposes) {
   for (int64_t channels : {3, 17}) {

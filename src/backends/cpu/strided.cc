@@ -11,7 +11,8 @@ namespace mica::cpu {
 
 namespace {
 
-constexpr int64_t kGrainBytes = 256 << 10;          // what is worth handing to another thread
+constexpr int64_t kGrainBytes = 256 << 10;  // what is worth handing to another thread
+constexpr int64_t kChunkBytes = 4096;
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // blocks that would not stay in the caches
 
 template <class T>
@@ -21,8 +22,13 @@ void copy_elements(const std::byte* from, std::byte* to, int64_t count, int64_t 
   auto* target = reinterpret_cast<T*>(to);
   if (to_stride == 1 && from_stride == 0) {
     std::fill_n(target, count, *source);
+  } else if (to_stride == 1 && from_stride == 2) {  // constant steps become vectors
+    for (int64_t i = 0; i < count; ++i) target[i] = source[i * 2];
+  } else if (to_stride == 1 && from_stride == -1) {
+    for (int64_t i = 0; i < count; ++i) target[i] = source[-i];
   } else if (to_stride == 1) {
-    for (int64_t i = 0; i < count; ++i) target[i] = source[i * from_stride];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < count; ++i, source += from_stride) target[i] = *source;
   } else {
     for (int64_t i = 0; i < count; ++i) target[i * to_stride] = source[i * from_stride];
   }
@@ -64,6 +70,26 @@ void StridedCopy::row(const std::byte* from, std::byte* to, int64_t begin, int64
   if (row_from_ == 1 && row_to_ == 1) {
     return move_rows({from, 0, to, 0, 1, count * size, stream_});
   }
+  constexpr auto kAlign = static_cast<int64_t>(kStreamAlign);
+  bool whole_lines =
+      (count * size) % kAlign == 0 && reinterpret_cast<uintptr_t>(to) % kStreamAlign == 0;
+  if (stream_ && row_to_ == 1 && whole_lines) {
+    // Collected in the cache, then stored past it.
+    alignas(kStreamAlign) std::byte chunk[kChunkBytes];
+    for (int64_t each = kChunkBytes / size; count > 0; count -= each) {
+      each = std::min(each, count);
+      elements(from, chunk, each);
+      move_rows({chunk, 0, to, 0, 1, each * size, true});
+      from += each * row_from_ * size;
+      to += each * size;
+    }
+    return;
+  }
+  elements(from, to, count);
+}
+
+// Elements of a row, from one to the next.
+void StridedCopy::elements(const std::byte* from, std::byte* to, int64_t count) const {
   switch (element_) {
     case 1: return copy_elements<uint8_t>(from, to, count, row_from_, row_to_);
     case 2: return copy_elements<uint16_t>(from, to, count, row_from_, row_to_);

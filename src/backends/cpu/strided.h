@@ -25,6 +25,7 @@ class StridedCopy {
   void rows(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
   void offsets(int64_t row, Dims& index, int64_t& from, int64_t& to) const;
   void row(const std::byte* from, std::byte* to, int64_t begin, int64_t end) const;
+  void elements(const std::byte* from, std::byte* to, int64_t count) const;
 
   size_t element_;
   Shape outer_;  // all merged axes but the last
