@@ -61,6 +61,17 @@ TEST(Index, TakeOfManyRows) {
   }
 }
 
+// Single elements of an array that no cache holds; pieces of the indices that end anywhere.
+TEST(Index, TakeOfFarElements) {
+  constexpr int64_t kSize = int64_t{3} << 20;
+  Array a = counting({kSize});
+  for (int64_t count : {1, 63, 64, 65, 512, 600, 1500}) {
+    std::vector<int32_t> chosen(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; ++i) chosen[i] = static_cast<int32_t>(i * 1000003 % kSize);
+    EXPECT_EQ(take(a, ints(chosen), 0).to_vector<int32_t>(), chosen);
+  }
+}
+
 // Rows, columns and blocks of many sizes against index arithmetic.
 TEST(Index, TakeOfEverySize) {
   std::mt19937 random(3);

@@ -16,6 +16,7 @@ namespace mica::cpu {
 namespace {
 
 constexpr int64_t kGrainBytes = 64 << 10;
+constexpr int64_t kFarBytes = int64_t{4} << 20;     // elements worth fetching ahead
 constexpr int64_t kStreamBytes = int64_t{8} << 20;  // results that would not stay in the caches
 
 int64_t grain_for(int64_t bytes_each) {
@@ -39,12 +40,22 @@ void copy_blocks(const StridedCopy& block, const View& a, const BlockPlaces& pla
   int64_t size = size_of(a.dtype);
   auto& pool = ThreadPool::shared();
   if (block.bytes() == size) {
+    constexpr size_t kAhead = 64;
+    bool far = a.size() * size >= kFarBytes;
     dispatch_width(a.dtype, [&](auto tag) {
       using T = typename decltype(tag)::type;
       const T* from = a.as<T>();
       T* to = out.as<T>();
       pool.parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
-        places.for_each(begin, end, [&](int64_t i, int64_t at) { to[i * step] = from[at]; });
+        places.for_each_chunk(begin, end, [&](int64_t i, std::span<const int64_t> offsets) {
+          size_t n = 0, fetched = far && offsets.size() > kAhead ? offsets.size() - kAhead : 0;
+          for (; n < fetched; ++n) {
+            __builtin_prefetch(from + offsets[n + kAhead], 0, 2);
+            to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
+          }
+          for (; n < offsets.size(); ++n)
+            to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
+        });
       });
     });
     return;
