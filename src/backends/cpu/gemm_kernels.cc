@@ -59,16 +59,20 @@ HWY_INLINE V add_product(V left, V right, V sum) {
   return hn::MulAdd(left, right, sum);
 }
 
-// Sums of a[r] * b[v] over k. S: the type of b's elements.
+// Sums of a[r] * b[v] over k. S: the type of b's elements. Here and below loops over sums are
+// unrolled by pragmas: unrolled later by the optimizer, they would leave the sums in memory.
 template <class T, class S, int R, int V, Terms kTerms = Terms::Numbers>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, const S* HWY_RESTRICT b,
                              int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
   for (int64_t k = 0; k < kc; ++k) {
     hn::Vec<Tag<T>> row[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const auto left = hn::Set(d, a[r]);
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
     }
     a += kRows;
@@ -82,13 +86,17 @@ void multiply_block(int64_t kc, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b
   const Tag<T> d;
   constexpr int L = kLanes<T>;
   hn::Vec<Tag<T>> sum[R][V];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       if (accumulate) hwy::Prefetch(c + r * ldc + v * L);
       sum[r][v] = hn::Zero(d);
     }
   sum_products<T, T, R, V, kTerms>(kc, a, b, kVectors * L, sum);
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       T* place = c + r * ldc + v * L;
       hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, place), sum[r][v]) : sum[r][v], d, place);
@@ -101,11 +109,15 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
   const Tag<T> d;
   constexpr int L = kLanes<T>;
   hn::Vec<Tag<T>> sum[R][kVectors];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
   sum_products<T, S, R, kVectors>(kc, a, reinterpret_cast<const S*>(b), ldb, sum);
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, c + r * ldc + v * L);
 }
 
