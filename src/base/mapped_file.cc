@@ -7,12 +7,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <mutex>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
+#include "base/thread_pool.h"
 
 namespace mica {
 
@@ -107,6 +111,58 @@ int64_t modified_ns(const struct stat& status) {
   return int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
+// 0 if the system has no huge pages for a process's own memory.
+size_t huge_page_size() {
+  static const size_t size = [] {
+    const std::string folder = "/sys/kernel/mm/transparent_hugepage/";
+    std::string enabled;
+    size_t bytes = 0;
+    std::getline(std::ifstream(folder + "enabled"), enabled);
+    std::ifstream(folder + "hpage_pmd_size") >> bytes;
+    return enabled.find("[never]") == std::string::npos ? bytes : 0;
+  }();
+  return size;
+}
+
+// An address range of `size` bytes that begins where a huge page may, and that nothing can be read
+// from yet; null if there is none.
+std::byte* reserve_aligned(size_t size) {
+  const size_t huge = std::max(huge_page_size(), size_t{1});
+  void* all =
+      mmap(nullptr, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) return nullptr;
+  const auto begin = reinterpret_cast<uintptr_t>(all);
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t aligned = (begin + huge - 1) / huge * huge;
+  const uintptr_t end = (aligned + size + page - 1) / page * page;
+  if (aligned > begin) munmap(all, aligned - begin);
+  if (begin + size + huge > end) munmap(reinterpret_cast<void*>(end), begin + size + huge - end);
+  return reinterpret_cast<std::byte*>(aligned);
+}
+
+// A copy of whole, aligned huge pages; null if they cannot be had.
+std::byte* copy_to_huge_pages(const std::byte* from, size_t size) {
+  std::byte* to = reserve_aligned(size);
+  if (to == nullptr) return nullptr;
+  const auto page = static_cast<int64_t>(huge_page_size());
+  bool huge =
+      mprotect(to, size, PROT_READ | PROT_WRITE) == 0 && madvise(to, size, MADV_HUGEPAGE) == 0;
+  if (huge) {
+    ThreadPool::shared().parallel_for(static_cast<int64_t>(size), page,
+                                      [&](int64_t i, int64_t end) {
+                                        std::memcpy(to + i, from + i, static_cast<size_t>(end - i));
+                                      });
+#ifdef MADV_COLLAPSE
+    // Where memory is scattered the kernel has given small pages; it tries harder when asked to.
+    huge = madvise(to, size, MADV_COLLAPSE) == 0 || errno == EINVAL;
+#endif
+    huge = huge && mprotect(to, size, PROT_READ) == 0;
+  }
+  if (huge) return to;
+  munmap(to, size);
+  return nullptr;
+}
+
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
@@ -122,8 +178,18 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   file->modified_ns_ = modified_ns(status);
   const auto size = static_cast<size_t>(status.st_size);
   if (size == 0) return file;
-  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file->descriptor_, 0);
-  if (data == MAP_FAILED) throw_cannot("map", path, errno);
+  std::byte* place = reserve_aligned(size);
+  if (place == nullptr) throw_cannot("map", path, errno);
+  void* data = mmap(place, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, file->descriptor_, 0);
+  if (data == MAP_FAILED) {
+    const int reason = errno;
+    munmap(place, size);
+    throw_cannot("map", path, reason);
+  }
+#ifdef MADV_HUGEPAGE
+  // What is not in the page cache yet comes in huge pages where the file system can.
+  madvise(data, size, MADV_HUGEPAGE);
+#endif
   file->data_ = static_cast<const std::byte*>(data);
   file->size_ = size;
   file->guard_ = add_guard(file->data_, size);
@@ -145,7 +211,42 @@ void MappedFile::forget(const std::byte* begin, size_t size) const {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const auto first = (static_cast<size_t>(begin - data_) + page - 1) / page * page;
   const auto last = static_cast<size_t>(begin - data_ + size) / page * page;
-  if (first < last) madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+  std::lock_guard lock(settling_);
+  // What has settled has no file to come back from.
+  if (first < last && settled_.empty())
+    madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+size_t MappedFile::settle(size_t begin, size_t end) const {
+  const size_t huge = huge_page_size();
+  if (huge == 0) return 0;
+  const size_t first = (begin + huge - 1) / huge, last = std::min(end, size_) / huge;
+  std::lock_guard lock(settling_);
+  settled_.resize(size_ / huge);
+  size_t copied = 0;
+  for (size_t page = first; page < last;) {
+    size_t next = page;
+    while (next < last && !settled_[next]) ++next;
+    if (next > page && !settle_pages(page, next - page)) break;
+    std::fill(settled_.begin() + static_cast<ptrdiff_t>(page),
+              settled_.begin() + static_cast<ptrdiff_t>(next), true);
+    copied += (next - page) * huge;
+    page = std::max(next, page + 1);
+  }
+  return copied;
+}
+
+bool MappedFile::settle_pages([[maybe_unused]] size_t first, [[maybe_unused]] size_t count) const {
+#ifdef MREMAP_FIXED
+  const size_t huge = huge_page_size(), size = count * huge;
+  auto* place = const_cast<std::byte*>(data_) + first * huge;
+  std::byte* copy = copy_to_huge_pages(place, size);
+  if (copy == nullptr) return false;
+  // In one step: who reads meanwhile gets the same bytes from the one or from the other.
+  if (mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED) return true;
+  munmap(copy, size);
+#endif
+  return false;
 }
 
 void MappedFile::check_unchanged() const {

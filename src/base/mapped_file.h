@@ -14,8 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace mica {
 
@@ -38,13 +40,20 @@ class MappedFile {
   // mapped.
   void check_unchanged() const;
   // These bytes, which lie in the mapping, will not be read again soon: their pages stay in the
-  // page cache, but are no longer part of this process.
+  // page cache, but are no longer part of this process. Nothing happens once bytes have settled.
   void forget(const std::byte* begin, size_t size) const;
+  // Copies the whole huge pages among bytes begin … end of the file into memory of this process,
+  // at the same addresses, while others may read them: what is read again and again is found faster
+  // there, since a file's pages are mostly small. The process lets go of the file's pages. Gives
+  // the bytes copied: none that were copied before, none where the system has no huge pages to
+  // give.
+  size_t settle(size_t begin, size_t end) const;
 
   struct Guard;  // what the signal handler knows of a mapping
 
  private:
   MappedFile() = default;
+  bool settle_pages(size_t first, size_t count) const;
 
   std::string path_;
   int descriptor_ = -1;
@@ -52,6 +61,8 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   Guard* guard_ = nullptr;  // none for an empty file
+  mutable std::mutex settling_;
+  mutable std::vector<bool> settled_;  // by huge page; empty before the first
 };
 
 }  // namespace mica

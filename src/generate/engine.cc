@@ -45,6 +45,7 @@ Engine::Engine(std::shared_ptr<models::Model> model,
     throw_value("prefill chunk must be at least 1, got {}", options_.prefill_chunk);
   if (options_.max_context < 0)
     throw_value("max context must not be negative, got {}", options_.max_context);
+  if (options_.settle) settler_.emplace(*model_);
 }
 
 Engine::~Engine() = default;
@@ -154,6 +155,7 @@ Array Engine::run(const std::vector<int32_t>& ids, nn::Batch& batch, LogitsAt at
   Shape shape{static_cast<int64_t>(batch.size()), batch.tokens()};
   Array logits = astype(model_->forward(Array::from<int32_t>(ids, shape), batch, at), Dtype::F32);
   logits.eval();
+  if (settler_) settler_->after_pass();
   return logits;
 }
 

@@ -22,6 +22,7 @@
 
 #include "generate/sampler.h"
 #include "models/model.h"
+#include "models/settle.h"
 #include "tokenizers/tokenizer.h"
 
 namespace mica::generate {
@@ -61,6 +62,7 @@ struct EngineOptions {
   int64_t max_context = 0;  // positions per sequence; 0: what the model allows
   bool use_cache = true;    // false: every step computes the whole sequence again
   int64_t max_batch = 64;   // sequences decoded together
+  bool settle = true;       // weights move to huge pages after some passes (models/settle.h)
 };
 
 class Engine {
@@ -97,6 +99,7 @@ class Engine {
   std::shared_ptr<models::Model> model_;
   std::shared_ptr<const tokenizers::Tokenizer> tokenizer_;
   EngineOptions options_;
+  std::optional<models::Settler> settler_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Event> pending_;  // of cancelled requests
   int64_t next_request_ = 1;

@@ -8,7 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -112,7 +114,6 @@ TEST(MappedFileTest, ReplacingTheFileIsNoChange) {
   EXPECT_EQ(std::memcmp(file->bytes().data(), "before", 6), 0);
 }
 
-// A SIGBUS that is not ours goes to the action that was set before the first mapping.
 // Kilobytes of mapped files that are part of this process.
 int64_t resident_file_kb() {
   std::ifstream status("/proc/self/status");
@@ -140,6 +141,58 @@ TEST(MappedFileTest, ForgottenBytesAreStillThere) {
   EXPECT_FALSE(file->damaged());
 }
 
+// Bytes of a file with a number in each page.
+std::string numbered(size_t size) {
+  std::string bytes(size, 'x');
+  for (size_t i = 0; i < size; i += 4096) std::memcpy(bytes.data() + i, &i, sizeof(i));
+  return bytes;
+}
+
+TEST(MappedFileTest, SettledBytesStayWhatAndWhereTheyAre) {
+  TemporaryFolder folder;
+  const std::string contents = numbered((16 << 20) + 5);
+  const auto file = MappedFile::open(folder.write("file", contents));
+  const auto equal = [&] {
+    return std::memcmp(file->bytes().data(), contents.data(), contents.size()) == 0;
+  };
+  ASSERT_TRUE(equal());
+  std::atomic<bool> done{false};
+  std::atomic<int> wrong{0}, looks{0};
+  std::thread reader([&] {
+    while (!done || looks == 0) {
+      wrong += !equal();
+      ++looks;
+    }
+  });
+  const int64_t before = resident_file_kb();
+  const size_t first = file->settle(1, contents.size() / 2);
+  const size_t rest = file->settle(0, SIZE_MAX);
+  done = true;
+  reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(file->settle(0, contents.size()), 0u);
+  if (first == 0) GTEST_SKIP() << "this system has no huge pages to give";
+  EXPECT_LT(first, contents.size() / 2);
+  EXPECT_EQ(first + rest, size_t{16} << 20);
+  EXPECT_LT(resident_file_kb(), before - (12 << 10));
+  file->forget(file->bytes().data(), contents.size());
+  EXPECT_TRUE(equal());
+  // What has settled no longer depends on the file.
+  std::filesystem::resize_file(file->path(), 0);
+  EXPECT_EQ(std::memcmp(file->bytes().data(), contents.data(), 16 << 20), 0);
+  EXPECT_FALSE(file->damaged());
+  expect_error(ErrorKind::Io, "changed", [&] { file->check_unchanged(); });
+}
+
+TEST(MappedFileTest, SettlingWhatIsSmallOrOutsideDoesNothing) {
+  TemporaryFolder folder;
+  const auto small = MappedFile::open(folder.write("small", "abc"));
+  EXPECT_EQ(small->settle(0, 3), 0u);
+  EXPECT_EQ(small->settle(7, 100), 0u);
+  EXPECT_EQ(MappedFile::open(folder.write("empty", ""))->settle(0, 10), 0u);
+}
+
+// A SIGBUS that is not ours goes to the action that was set before the first mapping.
 TEST(MappedFileTest, OtherBusErrorsKeepTheirAction) {
   TemporaryFolder folder;
   const std::string path = folder.write("file", std::string(8192, '\1'));

@@ -1,0 +1,85 @@
+#include "models/settle.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/mapped_file.h"
+#include "base/memory_info.h"
+#include "core/buffer.h"
+#include "core/node.h"
+
+namespace mica::models {
+
+namespace {
+
+// Copying costs about three passes, and each later pass gains a tenth to a quarter of its time.
+constexpr int64_t kPassesBefore = 8;
+// A pass is not held up by more than some milliseconds. A multiple of all huge pages.
+constexpr size_t kBytesAtOnce = 64 << 20;
+// Weights that are nearer than this move together with what lies between.
+constexpr size_t kGap = 1 << 20;
+// What is left to others.
+constexpr uint64_t kReserve = 512 << 20;
+
+}  // namespace
+
+// Where in mapped files the weights lie.
+class Settler::Census : public nn::Visitor {
+ public:
+  explicit Census(const ModelInfo& info) : info_(info) {}
+
+  std::map<const std::byte*, Range> found;  // by their first byte
+
+ protected:
+  void on_parameter(const std::string& key, Array& array, const Shape&) override {
+    if (!array.defined() || !array.evaluated() || is_table(key)) return;
+    const ArrayData* data = array.slot()->data;
+    if (data == nullptr || data->buffer->mapped_file() == nullptr) return;
+    const auto begin = static_cast<size_t>(data->offset * size_of(array.dtype()));
+    const auto end = begin + static_cast<size_t>(array.nbytes());
+    found.try_emplace(data->buffer->mapped_file()->bytes().data() + begin,
+                      Range{data->buffer, begin, end});
+  }
+
+ private:
+  bool is_table(const std::string& key) const {
+    const std::string_view module = std::string_view(key).substr(0, key.rfind('.'));
+    return module != info_.head &&
+           std::find(info_.tables.begin(), info_.tables.end(), module) != info_.tables.end();
+  }
+
+  const ModelInfo& info_;
+};
+
+Settler::Settler(Model& model) {
+  Census census(model.info());
+  census.module("", model);
+  for (const auto& [first, range] : census.found) {
+    if (!ranges_.empty() && ranges_.back().buffer == range.buffer &&
+        range.begin <= ranges_.back().end + kGap)
+      ranges_.back().end = std::max(ranges_.back().end, range.end);
+    else
+      ranges_.push_back(range);
+  }
+}
+
+int64_t Settler::bytes_left() const {
+  size_t bytes = 0;
+  for (size_t i = next_; i < ranges_.size(); ++i) bytes += ranges_[i].end - ranges_[i].begin;
+  return static_cast<int64_t>(bytes);
+}
+
+void Settler::after_pass() {
+  if (finished() || ++passes_ <= kPassesBefore) return;
+  if (available_memory() < static_cast<uint64_t>(bytes_left()) + kReserve) {
+    next_ = ranges_.size();
+    return;
+  }
+  Range& range = ranges_[next_];
+  const size_t end = std::min(range.end, (range.begin / kBytesAtOnce + 1) * kBytesAtOnce);
+  moved_ += static_cast<int64_t>(range.buffer->mapped_file()->settle(range.begin, end));
+  range.begin = end;
+  if (range.begin == range.end) ++next_;
+}
+
+}  // namespace mica::models
