@@ -40,7 +40,9 @@ class __attribute__((visibility("default"))) Array {
     std::swap(slot_, other.slot_);
     return *this;
   }
-  ~Array() { release(); }
+  ~Array() {
+    if (slot_) release();
+  }
 
   // An evaluated array from host values in row-major order; ValueError if counts differ.
   template <class T>
@@ -92,14 +94,14 @@ class __attribute__((visibility("default"))) Array {
   // For core and transforms.
   Slot* slot() const { return slot_; }
   Node* node() const;
-  static Array adopt(Slot* slot);  // takes over one reference
-  static Array share(Slot* slot);  // adds a reference
-  static Array first_of(Node* node);
+  static Array adopt(Slot* slot);    // takes over one reference
+  static Array share(Slot* slot);    // adds a reference
+  static Array made_by(Node* node);  // a new node of one output
   static Arrays all_of(Node* node);
 
  private:
   void retain() const;
-  void release() noexcept;
+  void release() noexcept;  // of a handle that has a slot
   Slot* slot_ = nullptr;
 };
 

@@ -48,9 +48,11 @@ void clear_cache();
 namespace detail {
 struct AtomicCounters {
   std::atomic<int64_t> kernels{0}, lowered{0}, plan_hits{0}, plan_misses{0}, bytes_copied{0},
-      bytes_moved{0}, nodes{0};
+      bytes_moved{0};
 };
 extern AtomicCounters live_counters;
+int64_t built_nodes();  // core/node.cc counts them for each thread
+void reset_built_nodes();
 inline void count(std::atomic<int64_t>& counter, int64_t by = 1) {
   counter.fetch_add(by, std::memory_order_relaxed);
 }

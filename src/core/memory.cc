@@ -126,16 +126,17 @@ void count_mapped(int64_t bytes) noexcept { memory().mapped += bytes; }
 
 Counters counters() {
   auto& live = detail::live_counters;
-  return {live.kernels,      live.lowered,     live.plan_hits, live.plan_misses,
-          live.bytes_copied, live.bytes_moved, live.nodes};
+  return {live.kernels,      live.lowered,     live.plan_hits,       live.plan_misses,
+          live.bytes_copied, live.bytes_moved, detail::built_nodes()};
 }
 
 void reset_counters() {
   auto& live = detail::live_counters;
   for (auto* counter : {&live.kernels, &live.lowered, &live.plan_hits, &live.plan_misses,
-                        &live.bytes_copied, &live.bytes_moved, &live.nodes}) {
+                        &live.bytes_copied, &live.bytes_moved}) {
     *counter = 0;
   }
+  detail::reset_built_nodes();
 }
 
 MemoryUse memory_use(DeviceKind kind) {

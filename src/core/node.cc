@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 
 #include "core/counters.h"
 #include "core/trace.h"
@@ -10,38 +11,96 @@ namespace mica {
 
 namespace {
 
-std::atomic<uint64_t> next_id{1};
-std::atomic<int64_t> live{0};
-
 // Blocks of nodes by size class of 64 bytes, kept per thread as linked lists. A thread that
-// releases what others built keeps a bounded number. Trivial destruction: arrays of static lifetime
-// may be released after the thread's own destructors have run.
+// releases what others built keeps a bounded number.
 struct BlockPool {
   static constexpr size_t kClasses = 16;
   static constexpr uint32_t kKept = 4096;
 
   void* heads[kClasses];
   uint32_t counts[kClasses];
-  bool gone;
 
   void* take(size_t bytes, uint16_t& block_class);
-  void give(void* block, uint16_t block_class);
+  void give(void* block, uint16_t block_class, bool keep);
+  void clear();
 };
-constinit thread_local BlockPool block_pool{};
 
-struct BlockPoolCleaner {
-  bool used = false;
-  ~BlockPoolCleaner() {
-    block_pool.gone = true;
-    for (void*& head : block_pool.heads) {
-      while (void* block = head) {
-        head = *static_cast<void**>(block);
-        std::free(block);
-      }
-    }
+// A number that one thread changes and all may read, without the cost of a shared counter.
+struct OwnCount {
+  std::atomic<int64_t> value;
+
+  void add(int64_t by) {
+    value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
 };
-thread_local BlockPoolCleaner block_pool_cleaner;
+
+// What a thread builds and releases nodes with. Trivial destruction: arrays of static lifetime may
+// be released after the thread's own destructors have run.
+struct Workshop {
+  BlockPool pool;
+  uint64_t next_id, end_id;  // ids of its own
+  Node* dead;                // nodes that wait for destruction, linked through Node::next_dead
+  bool releasing;            // someone further up the stack destroys them
+  bool open;                 // registered: counts are summed up, blocks are kept
+  OwnCount live, built;
+  Workshop* next;  // of all threads
+
+  void enter();
+};
+constinit thread_local Workshop workshop{};
+
+// All workshops, and what threads that have ended did. Never destroyed.
+struct Workshops {
+  std::mutex mutex;
+  Workshop* first = nullptr;
+  std::atomic<int64_t> live{0}, built{0};
+  int64_t built_at_reset = 0;
+  std::atomic<uint64_t> next_id{1};
+
+  int64_t sum(OwnCount Workshop::* part, int64_t total) const {
+    for (const Workshop* at = first; at; at = at->next)
+      total += (at->*part).value.load(std::memory_order_relaxed);
+    return total;
+  }
+};
+Workshops& workshops() {
+  static auto* all = new Workshops;
+  return *all;
+}
+
+// Closes the workshop when the thread ends.
+struct Closing {
+  bool used = false;
+  ~Closing() {
+    Workshops& all = workshops();
+    std::lock_guard lock(all.mutex);
+    Workshop** at = &all.first;
+    while (*at != &workshop) at = &(*at)->next;
+    *at = workshop.next;
+    all.live += workshop.live.value;
+    all.built += workshop.built.value;
+    workshop.open = false;
+    workshop.pool.clear();
+  }
+};
+thread_local Closing closing;
+
+void Workshop::enter() {
+  if (open || closing.used) return;
+  closing.used = true;
+  Workshops& all = workshops();
+  std::lock_guard lock(all.mutex);
+  next = all.first;
+  all.first = this;
+  open = true;
+}
+
+void count_live(Workshop& own, int64_t by) {
+  if (own.open) [[likely]]
+    own.live.add(by);
+  else
+    workshops().live += by;
+}
 
 void* BlockPool::take(size_t bytes, uint16_t& block_class) {
   size_t index = (bytes + 63) / 64;
@@ -57,33 +116,48 @@ void* BlockPool::take(size_t bytes, uint16_t& block_class) {
   return block;
 }
 
-void BlockPool::give(void* block, uint16_t block_class) {
-  if (block_class >= kClasses || gone || counts[block_class] >= kKept) {
+void BlockPool::give(void* block, uint16_t block_class, bool keep) {
+  if (!keep || block_class >= kClasses || counts[block_class] >= kKept) {
     std::free(block);
     return;
   }
-  block_pool_cleaner.used = true;  // constructs it, so that the lists are freed with the thread
   *static_cast<void**>(block) = heads[block_class];
   heads[block_class] = block;
   ++counts[block_class];
 }
 
-// Dead nodes of this thread that wait for destruction, linked through Node::next_dead.
-struct ReleaseQueue {
-  Node* head;
-  bool running;
-
-  void push(Node* node) {
-    node->next_dead = head;
-    head = node;
+void BlockPool::clear() {
+  for (void*& head : heads) {
+    while (void* block = head) {
+      head = *static_cast<void**>(block);
+      std::free(block);
+    }
   }
-};
-constinit thread_local ReleaseQueue release_queue{};
+}
+
+// An id of this thread's, larger than those of the inputs: ids come in runs, and a run begins after
+// every id that anyone has got.
+uint64_t take_id(Workshop& own, std::span<const Array> inputs) {
+  constexpr uint64_t kRun = 1024;
+  uint64_t newest = 0;
+  for (const Array& input : inputs) newest = std::max(newest, input.slot()->node->id);
+  if (own.next_id == own.end_id || newest >= own.next_id) {
+    own.next_id = workshops().next_id.fetch_add(kRun, std::memory_order_relaxed);
+    own.end_id = own.next_id + kRun;
+  }
+  return own.next_id++;
+}
 
 // Drops one reference; returns the node if it died with it.
 Node* unref(Slot* slot) noexcept {
-  if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
   Node* node = slot->node;
+  // Who holds the only reference to a node's only output is alone with it.
+  if (node->output_count == 1) {
+    bool last = slot->refs.load(std::memory_order_acquire) == 1 ||
+                slot->refs.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    return last ? node : nullptr;
+  }
+  if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
   // A trace may ask for an output that nobody holds: derivative rules read all of them.
   if (!node->traced || TraceScope::depth() == 0) {
     delete slot->data;
@@ -92,10 +166,15 @@ Node* unref(Slot* slot) noexcept {
   return node->live_slots.fetch_sub(1, std::memory_order_acq_rel) == 1 ? node : nullptr;
 }
 
-void destroy_into_queue(Node* node) noexcept {
+void bury(Workshop& own, Node* node) {
+  node->next_dead = own.dead;
+  own.dead = node;
+}
+
+void destroy(Workshop& own, Node* node) noexcept {
   for (uint32_t i = 0; i < node->input_count; ++i) {
     Slot* slot = node->inputs[i].slot();
-    if (Node* dead = slot ? unref(slot) : nullptr) release_queue.push(dead);
+    if (Node* dead = slot ? unref(slot) : nullptr) bury(own, dead);
   }
   if (node->params) node->op->params->destroy(node->params);
   delete node->error;
@@ -105,25 +184,21 @@ void destroy_into_queue(Node* node) noexcept {
   }
   uint16_t block_class = node->block_class;
   node->~Node();
-  block_pool.give(node, block_class);
-  live.fetch_sub(1, std::memory_order_relaxed);
+  own.pool.give(node, block_class, own.open);
+  count_live(own, -1);
 }
 
-void run_queue() noexcept {
-  if (release_queue.running) return;
-  release_queue.running = true;
-  while (Node* node = release_queue.head) {
-    release_queue.head = node->next_dead;
-    destroy_into_queue(node);
+// Iteratively, whatever dies with them.
+void release(Workshop& own, Node* node) noexcept {
+  bury(own, node);
+  if (own.releasing) return;
+  own.enter();
+  own.releasing = true;
+  while (Node* dead = own.dead) {
+    own.dead = dead->next_dead;
+    destroy(own, dead);
   }
-  release_queue.running = false;
-}
-
-void release_slot(Slot* slot) noexcept {
-  if (Node* dead = unref(slot)) {
-    release_queue.push(dead);
-    run_queue();
-  }
+  own.releasing = false;
 }
 
 constexpr size_t align_up(size_t at, size_t align) { return (at + align - 1) / align * align; }
@@ -136,14 +211,15 @@ bool any_traced(const Array* inputs, size_t count) {
   return false;
 }
 
-Node* allocate_node(size_t outputs, size_t inputs, const ParamsType* params) {
+Node* allocate_node(Workshop& own, size_t outputs, size_t inputs, const ParamsType* params) {
   size_t slots_at = align_up(sizeof(Node), alignof(Slot));
   size_t inputs_at = align_up(slots_at + outputs * sizeof(Slot), alignof(Array));
   size_t params_at = inputs_at + inputs * sizeof(Array);
   if (params) params_at = align_up(params_at, params->align);
+  own.enter();
   uint16_t block_class = 0;
-  auto* block = static_cast<std::byte*>(
-      block_pool.take(params_at + (params ? params->size : 0), block_class));
+  auto* block =
+      static_cast<std::byte*>(own.pool.take(params_at + (params ? params->size : 0), block_class));
   auto* node = new (block) Node;
   node->block_class = block_class;
   node->slots = reinterpret_cast<Slot*>(block + slots_at);
@@ -151,8 +227,42 @@ Node* allocate_node(size_t outputs, size_t inputs, const ParamsType* params) {
   node->params = params ? block + params_at : nullptr;
   node->output_count = static_cast<uint32_t>(outputs);
   node->input_count = static_cast<uint32_t>(inputs);
-  live.fetch_add(1, std::memory_order_relaxed);
+  count_live(own, 1);
   return node;
+}
+
+void fill_slot(Node* node, size_t index, Shape&& shape, Dtype dtype) {
+  auto* slot = new (&node->slots[index]) Slot;
+  slot->node = node;
+  slot->shape = std::move(shape);
+  slot->dtype = dtype;
+}
+
+// The node, its outputs as inferred; its inputs and parameters are not constructed yet.
+Node* raw_node(const Op& op, const Application& app) {
+  constexpr size_t kInlineOutputs = 4;
+  size_t outputs = op.count_outputs ? op.count_outputs(app) : static_cast<size_t>(op.outputs);
+  Workshop& own = workshop;
+  auto build = [&](std::span<OutputSpec> specs) {
+    op.infer(app, specs);
+    Node* node = allocate_node(own, outputs, app.inputs.size(), op.params);
+    node->op = &op;
+    node->id = take_id(own, app.inputs);
+    node->stream = app.stream;
+    node->traced = any_traced(app.inputs.data(), app.inputs.size());
+    for (size_t i = 0; i < outputs; ++i)
+      fill_slot(node, i, std::move(specs[i].shape), specs[i].dtype);
+    own.built.add(1);
+    return node;
+  };
+  if (outputs == 1) {
+    OutputSpec one;
+    return build({&one, 1});
+  }
+  OutputSpec few[kInlineOutputs];
+  if (outputs <= kInlineOutputs) return build({few, outputs});
+  std::vector<OutputSpec> many(outputs);
+  return build(many);
 }
 
 void infer_constant(const Application&, std::span<OutputSpec>) { MICA_ASSERT(false); }
@@ -181,37 +291,41 @@ const Op alias_op{.name = "alias",
 
 namespace detail {
 
-Node* build_node(const Op& op, const Array* inputs, size_t input_count, const void* params,
+Node* build_node(const Op& op, std::span<const Array> inputs, const void* params,
                  void (*place)(void* to, const void* from), Stream stream) {
-  constexpr size_t kInlineOutputs = 4;
-  OutputSpec few[kInlineOutputs];
-  stream = resolve(stream);
-  Application application{{inputs, input_count}, {}, params, stream};
-  size_t outputs =
-      op.count_outputs ? op.count_outputs(application) : static_cast<size_t>(op.outputs);
-  std::vector<OutputSpec> many(outputs > kInlineOutputs ? outputs : 0);
-  std::span<OutputSpec> specs(many.empty() ? few : many.data(), outputs);
-  op.infer(application, specs);
-  Node* node = allocate_node(outputs, input_count, op.params);
-  node->op = &op;
-  node->id = next_id.fetch_add(1, std::memory_order_relaxed);
-  node->stream = stream;
-  node->traced = any_traced(inputs, input_count);
-  for (size_t i = 0; i < outputs; ++i) {
-    auto* slot = new (&node->slots[i]) Slot;
-    slot->node = node;
-    slot->shape = std::move(specs[i].shape);
-    slot->dtype = specs[i].dtype;
-  }
-  for (size_t i = 0; i < input_count; ++i) new (&node->inputs[i]) Array(inputs[i]);
+  Node* node = raw_node(op, {inputs, {}, params, resolve(stream)});
+  for (size_t i = 0; i < inputs.size(); ++i) new (&node->inputs[i]) Array(inputs[i]);
   if (op.params) place(node->params, params);
-  count(live_counters.nodes);
   return node;
+}
+
+Node* build_node_of(const Op& op, std::span<Array> inputs, const void* params,
+                    void (*place)(void* to, const void* from), Stream stream) {
+  Node* node = raw_node(op, {inputs, {}, params, resolve(stream)});
+  for (size_t i = 0; i < inputs.size(); ++i) new (&node->inputs[i]) Array(std::move(inputs[i]));
+  if (op.params) place(node->params, params);
+  return node;
+}
+
+int64_t built_nodes() {
+  Workshops& all = workshops();
+  std::lock_guard lock(all.mutex);
+  return all.sum(&Workshop::built, all.built) - all.built_at_reset;
+}
+
+void reset_built_nodes() {
+  Workshops& all = workshops();
+  std::lock_guard lock(all.mutex);
+  all.built_at_reset = all.sum(&Workshop::built, all.built);
 }
 
 }  // namespace detail
 
-int64_t live_nodes() { return live; }
+int64_t live_nodes() {
+  Workshops& all = workshops();
+  std::lock_guard lock(all.mutex);
+  return all.sum(&Workshop::live, all.live);
+}
 
 void drop_inputs(Node& node) noexcept {
   uint32_t count = node.input_count;
@@ -221,17 +335,15 @@ void drop_inputs(Node& node) noexcept {
 
 Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dtype,
                     Strides strides, int64_t offset) {
-  Node* node = allocate_node(1, 0, nullptr);
+  Workshop& own = workshop;
+  Node* node = allocate_node(own, 1, 0, nullptr);
   node->op = &constant_op;
-  node->id = next_id.fetch_add(1, std::memory_order_relaxed);
+  node->id = take_id(own, {});
   node->stream = resolve({});
-  auto* slot = new (&node->slots[0]) Slot;
-  slot->node = node;
-  slot->shape = shape;
-  slot->dtype = dtype;
-  slot->data = new ArrayData{std::move(buffer), offset, std::move(strides)};
+  fill_slot(node, 0, Shape(shape), dtype);
+  node->slots[0].data = new ArrayData{std::move(buffer), offset, std::move(strides)};
   node->state.store(NodeState::Done, std::memory_order_release);
-  return Array::first_of(node);
+  return Array::made_by(node);
 }
 
 void Array::retain() const {
@@ -239,7 +351,7 @@ void Array::retain() const {
 }
 
 void Array::release() noexcept {
-  if (slot_) release_slot(slot_);
+  if (Node* dead = unref(slot_)) mica::release(workshop, dead);
   slot_ = nullptr;
 }
 
@@ -252,14 +364,15 @@ Array Array::adopt(Slot* slot) {
 }
 
 Array Array::share(Slot* slot) {
-  if (slot->refs.fetch_add(1, std::memory_order_relaxed) == 0)
+  if (slot->refs.fetch_add(1, std::memory_order_relaxed) == 0 && slot->node->output_count > 1)
     slot->node->live_slots.fetch_add(1, std::memory_order_relaxed);
   return adopt(slot);
 }
 
-Array Array::first_of(Node* node) {
+Array Array::made_by(Node* node) {
   MICA_ASSERT(node->output_count == 1);
-  return share(&node->slots[0]);
+  node->slots[0].refs.store(1, std::memory_order_relaxed);  // nobody else knows it yet
+  return adopt(&node->slots[0]);
 }
 
 Arrays Array::all_of(Node* node) {
@@ -269,18 +382,12 @@ Arrays Array::all_of(Node* node) {
 }
 
 Arrays apply_many(const Op& op, std::span<const Array> inputs, const void* params, Stream stream) {
-  return Array::all_of(detail::build_node(op, inputs.data(), inputs.size(), params,
-                                          op.params ? op.params->copy : nullptr, stream));
+  return Array::all_of(
+      detail::build_node(op, inputs, params, op.params ? op.params->copy : nullptr, stream));
 }
 
 Array apply(const Op& op, std::span<const Array> inputs, Stream stream) {
-  return Array::first_of(
-      detail::build_node(op, inputs.data(), inputs.size(), nullptr, nullptr, stream));
-}
-
-Array apply(const Op& op, std::initializer_list<Array> inputs, Stream stream) {
-  return Array::first_of(
-      detail::build_node(op, inputs.begin(), inputs.size(), nullptr, nullptr, stream));
+  return Array::made_by(detail::build_node(op, inputs, nullptr, nullptr, stream));
 }
 
 }  // namespace mica

@@ -43,13 +43,15 @@ enum class NodeState : uint8_t {
 
 struct Node {
   const Op* op = nullptr;
-  uint64_t id = 0;  // creation order; inputs have smaller ids than the nodes that use them
+  // Unique; creation order within a thread, and inputs have smaller ids than the nodes that use
+  // them.
+  uint64_t id = 0;
   Stream stream;
   std::atomic<NodeState> state{NodeState::Unevaluated};
   bool traced = false;       // a transform needs its inputs even after evaluation
   uint16_t block_class = 0;  // pool size class
   uint32_t output_count = 0;
-  std::atomic<uint32_t> live_slots{0};  // those with handles
+  std::atomic<uint32_t> live_slots{0};  // those with handles; only kept for several outputs
   uint32_t input_count = 0;
   Slot* slots = nullptr;
   Array* inputs = nullptr;

@@ -114,14 +114,17 @@ class OpRegistry {
 
 // Builds a node and returns its outputs. Checks nothing but what `infer` checks.
 Arrays apply_many(const Op& op, std::span<const Array> inputs, const void* params, Stream stream);
-// For an op of one output; params (moved in) may be omitted for ops that have none.
+// For an op of one output; params (moved in) may be omitted for ops that have none. Inputs given as
+// a list in braces are moved into the node.
 Array apply(const Op& op, std::span<const Array> inputs, Stream stream);
-Array apply(const Op& op, std::initializer_list<Array> inputs, Stream stream);
 
 namespace detail {
-// Allocates the node, calls `place` to construct the parameters in it, runs `infer`.
-Node* build_node(const Op& op, const Array* inputs, size_t count, const void* params,
+// Runs `infer`, allocates the node, calls `place` to construct the parameters in it.
+Node* build_node(const Op& op, std::span<const Array> inputs, const void* params,
                  void (*place)(void* to, const void* from), Stream stream);
+// The same, and moves the inputs into the node.
+Node* build_node_of(const Op& op, std::span<Array> inputs, const void* params,
+                    void (*place)(void* to, const void* from), Stream stream);
 template <class P>
 void place_params(void* to, const void* from) {
   new (to) P(std::move(*static_cast<P*>(const_cast<void*>(from))));
@@ -131,20 +134,22 @@ void place_params(void* to, const void* from) {
 template <class P>
   requires(!std::is_pointer_v<P>)
 Array apply(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
-  return Array::first_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
-                                            &detail::place_params<P>, stream));
+  return Array::made_by(detail::build_node(op, inputs, &params, &detail::place_params<P>, stream));
 }
-template <class P>
+template <size_t N, class P>
   requires(!std::is_pointer_v<P>)
-Array apply(const Op& op, std::initializer_list<Array> inputs, P params, Stream stream) {
-  return apply(op, std::span<const Array>(inputs.begin(), inputs.size()), std::move(params),
-               stream);
+Array apply(const Op& op, Array (&&inputs)[N], P params, Stream stream) {
+  return Array::made_by(
+      detail::build_node_of(op, inputs, &params, &detail::place_params<P>, stream));
+}
+template <size_t N>
+Array apply(const Op& op, Array (&&inputs)[N], Stream stream) {
+  return Array::made_by(detail::build_node_of(op, inputs, nullptr, nullptr, stream));
 }
 template <class P>
   requires(!std::is_pointer_v<P>)  // pointers to parameters that exist go to the overload above
 Arrays apply_many(const Op& op, std::span<const Array> inputs, P params, Stream stream) {
-  return Array::all_of(detail::build_node(op, inputs.data(), inputs.size(), &params,
-                                          &detail::place_params<P>, stream));
+  return Array::all_of(detail::build_node(op, inputs, &params, &detail::place_params<P>, stream));
 }
 
 }  // namespace mica

@@ -142,8 +142,7 @@ Arrays Tape::replay(std::span<const Array> inputs, std::span<const Array> captur
     arguments.clear();
     for (int32_t reference : references_of(step)) arguments.push_back(value_of(reference));
     auto place = step.op->params ? step.op->params->copy : nullptr;
-    Node* node = detail::build_node(*step.op, arguments.data(), arguments.size(), step.params.get(),
-                                    place, step.stream);
+    Node* node = detail::build_node_of(*step.op, arguments, step.params.get(), place, step.stream);
     for (uint32_t i = 0; i < step.output_count; ++i)
       values.push_back(Array::share(&node->slots[i]));
   }
