@@ -16,26 +16,27 @@ namespace {
 constexpr size_t kSegmentNodes = 2048;
 
 struct Scratch {
+  Work work;
   Segment segment;
   Runner runner;
 };
+thread_local std::unique_ptr<Scratch> kept_scratch;
 
 // Tables are kept from eval to eval; a second eval nested in the first (a lowering may not, but a
 // custom function may) gets its own.
 class ScratchLease {
  public:
-  ScratchLease() : scratch_(kept() ? std::move(kept()) : std::make_unique<Scratch>()) {}
+  ScratchLease()
+      : kept_(kept_scratch), scratch_(kept_ ? std::move(kept_) : std::make_unique<Scratch>()) {}
   ~ScratchLease() {
-    scratch_->runner.clear();
-    kept() = std::move(scratch_);
+    scratch_->work.clear();
+    kept_ = std::move(scratch_);
   }
   Scratch* operator->() { return scratch_.get(); }
+  Scratch& operator*() { return *scratch_; }
 
  private:
-  static std::unique_ptr<Scratch>& kept() {
-    static thread_local std::unique_ptr<Scratch> scratch;
-    return scratch;
-  }
+  std::unique_ptr<Scratch>& kept_;  // the thread's
   std::unique_ptr<Scratch> scratch_;
 };
 
@@ -119,27 +120,33 @@ void publish_failure(const Segment& segment, const Plan& plan, Runner& runner,
   }
 }
 
-void run_segment(Work& work, size_t first, size_t last) {
-  ScratchLease scratch;
+// With the lock held or not; lets go of it once it has the numbers.
+void run_segment(Scratch& scratch, size_t first, size_t last, GraphLock& lock) {
+  auto& [work, segment, runner] = scratch;
   std::shared_ptr<const Plan> plan;
   try {
     detail::ProfilePhase phase(ProfileKind::Plan);
-    number_segment(work, first, last, scratch->segment);
-    plan = plan_for(scratch->segment);
-    scratch->runner.bind(scratch->segment, *plan);
+    lock.hold();
+    number_segment(work, first, last, segment, lock);
+    lock.let_go();
+    plan = plan_for(segment);
+    runner.bind(segment, *plan);
   } catch (...) {
+    lock.let_go();
+    runner.clear();
     unclaim(work, first, last);
     throw;
   }
   try {
     detail::ProfilePhase phase(ProfileKind::Run);
-    scratch->runner.run();
-    scratch->runner.check_mapped_files();
+    runner.run();
+    runner.check_mapped_files();
   } catch (...) {
-    publish_failure(scratch->segment, *plan, scratch->runner, std::current_exception());
+    publish_failure(segment, *plan, runner, std::current_exception());
+    runner.clear();
     throw;
   }
-  publish(work, scratch->segment, scratch->runner);
+  publish(work, segment, runner);
 }
 
 // After waiting: false if another evaluation gave back (or failed) something that this one needs.
@@ -154,16 +161,21 @@ bool inputs_arrived(const Work& work) {
   return true;
 }
 
-// False if nothing was run because others gave back what was needed: collect again.
-bool run_work(Work& work) {
+// With the lock held or not; lets go of it. False if nothing was run because others gave back what
+// was needed: collect again.
+bool run_work(Scratch& scratch, GraphLock& lock) {
+  Work& work = scratch.work;
   struct Finish {
     Evaluation& evaluation;
     ~Finish() { evaluation.finish(); }
   } finish{*work.evaluation};
-  for (auto& earlier : work.waits) earlier->wait();
-  if (!work.waits.empty() && !inputs_arrived(work)) {
-    unclaim(work, 0, work.nodes.size());
-    return false;
+  if (!work.waits.empty()) {
+    lock.let_go();
+    for (auto& earlier : work.waits) earlier->wait();
+    if (!inputs_arrived(work)) {
+      unclaim(work, 0, work.nodes.size());
+      return false;
+    }
   }
   sort_for_cutting(work);
   size_t last = 0;
@@ -171,7 +183,7 @@ bool run_work(Work& work) {
     while (last < work.nodes.size()) {
       size_t first = last;
       last = std::min(first + kSegmentNodes, work.nodes.size());
-      run_segment(work, first, last);
+      run_segment(scratch, first, last, lock);
     }
   } catch (...) {
     unclaim(work, last, work.nodes.size());
@@ -183,10 +195,10 @@ bool run_work(Work& work) {
 // What async_eval hands over: one worker thread runs it in order.
 class Worker {
  public:
-  void push(Work work, Arrays keep) {
+  void push(std::unique_ptr<Scratch> scratch, Arrays keep) {
     std::lock_guard lock(mutex_);
     if (!thread_.joinable()) thread_ = std::thread([this] { loop(); });
-    queue_.push_back({std::move(work), std::move(keep)});
+    queue_.push_back({std::move(scratch), std::move(keep)});
     condition_.notify_all();
   }
   void drain() {
@@ -204,7 +216,7 @@ class Worker {
 
  private:
   struct Job {
-    Work work;
+    std::unique_ptr<Scratch> scratch;  // with the work
     Arrays keep;
   };
 
@@ -218,7 +230,8 @@ class Worker {
       busy_ = true;
       lock.unlock();
       try {
-        if (!run_work(job.work)) eval(job.keep);
+        GraphLock graph_lock(GraphLock::Later{});
+        if (!run_work(*job.scratch, graph_lock)) eval(job.keep);
       } catch (...) {
         // The nodes carry the error to whoever reads them.
       }
@@ -257,9 +270,10 @@ bool all_done(std::span<const Array> arrays) {
   return done;
 }
 
-Work collect_recorded(std::span<const Array> arrays) {
+void collect_recorded(std::span<const Array> arrays, Work& work, GraphLock& lock) {
   detail::ProfilePhase phase(ProfileKind::Collect);
-  return collect(arrays);
+  lock.hold();
+  collect(arrays, work, lock);
 }
 
 }  // namespace
@@ -267,11 +281,15 @@ Work collect_recorded(std::span<const Array> arrays) {
 void eval(std::span<const Array> arrays) {
   // Another thread's evaluation may give its claim back (out of memory); then the work is ours.
   while (!all_done(arrays)) {
-    Work work = collect_recorded(arrays);
-    if (!work.nodes.empty())
-      run_work(work);
-    else
-      for (auto& earlier : work.waits) earlier->wait();
+    ScratchLease scratch;
+    GraphLock lock(GraphLock::Later{});
+    collect_recorded(arrays, scratch->work, lock);
+    if (!scratch->work.nodes.empty()) {
+      run_work(*scratch, lock);
+    } else {
+      lock.let_go();
+      for (auto& earlier : scratch->work.waits) earlier->wait();
+    }
   }
 }
 
@@ -281,8 +299,13 @@ void eval(std::initializer_list<Array> arrays) {
 
 void async_eval(std::span<const Array> arrays) {
   if (all_done(arrays)) return;
-  Work work = collect_recorded(arrays);
-  if (!work.nodes.empty()) worker().push(std::move(work), Arrays(arrays.begin(), arrays.end()));
+  auto scratch = std::make_unique<Scratch>();
+  {
+    GraphLock lock(GraphLock::Later{});
+    collect_recorded(arrays, scratch->work, lock);
+  }
+  if (!scratch->work.nodes.empty())
+    worker().push(std::move(scratch), Arrays(arrays.begin(), arrays.end()));
 }
 
 void synchronize() { worker().drain(); }

@@ -1,7 +1,6 @@
 #include "core/graph.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "core/counters.h"
 #include "core/trace.h"
@@ -13,8 +12,6 @@ namespace {
 struct GraphState {
   std::mutex mutex;
   uint32_t epoch = 0;
-  // Evaluations in flight, so that waiters can share ownership.
-  std::unordered_map<Evaluation*, std::shared_ptr<Evaluation>> evaluations;
 };
 
 GraphState& graph() {
@@ -99,9 +96,9 @@ class Collector {
       case NodeState::Done: return;
       case NodeState::Failed: std::rethrow_exception(*node->error);
       case NodeState::Claimed: {
-        auto& evaluation = graph().evaluations.at(node->claim);
-        if (std::find(work_.waits.begin(), work_.waits.end(), evaluation) == work_.waits.end())
-          work_.waits.push_back(evaluation);
+        auto& latch = node->claim->latch();
+        if (std::find(work_.waits.begin(), work_.waits.end(), latch) == work_.waits.end())
+          work_.waits.push_back(latch);
         return;
       }
       case NodeState::Unevaluated: break;
@@ -120,38 +117,44 @@ class Collector {
 }  // namespace
 
 GraphLock::GraphLock() : lock_(graph().mutex) {}
+GraphLock::GraphLock(Later) : lock_(graph().mutex, std::defer_lock) {}
+void GraphLock::hold() {
+  if (!lock_.owns_lock()) lock_.lock();
+}
+void GraphLock::let_go() {
+  if (lock_.owns_lock()) lock_.unlock();
+}
 uint32_t GraphLock::new_epoch() { return ++graph().epoch; }
 
-void Evaluation::finish() {
-  {
-    GraphLock lock;
-    graph().evaluations.erase(this);
-  }
+void Latch::open() {
   std::lock_guard lock(mutex_);
-  done_ = true;
+  open_ = true;
   condition_.notify_all();
 }
 
-void Evaluation::wait() {
+void Latch::wait() {
   std::unique_lock lock(mutex_);
-  condition_.wait(lock, [&] { return done_; });
+  condition_.wait(lock, [&] { return open_; });
 }
 
-Work collect(std::span<const Array> roots) {
-  Work work;
+const std::shared_ptr<Latch>& Evaluation::latch() {
+  if (!latch_) latch_ = std::make_shared<Latch>();
+  return latch_;
+}
+
+void Evaluation::finish() {
+  if (auto latch = std::move(latch_)) latch->open();
+}
+
+void collect(std::span<const Array> roots, Work& work, GraphLock& lock) {
   work.keep_traced = TraceScope::depth() > 0;
-  GraphLock lock;
   Collector collector(work, lock.new_epoch());
   for (const Array& root : roots) collector.collect(root.node());
-  if (work.nodes.empty()) return work;
-  work.evaluation = std::make_shared<Evaluation>();
-  graph().evaluations[work.evaluation.get()] = work.evaluation;
   for (WorkNode& claimed : work.nodes) {
     claimed.node->claim = work.evaluation.get();
     claimed.node->state.store(NodeState::Claimed, std::memory_order_release);
     if (work.keep_traced && claimed.node->traced) TraceScope::remember(*claimed.node);
   }
-  return work;
 }
 
 void unclaim(Work& work, size_t first, size_t last) {

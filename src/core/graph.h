@@ -17,23 +17,39 @@ namespace mica {
 // Holds the graph lock; marks of nodes are valid within one epoch of one lock.
 class GraphLock {
  public:
+  struct Later {};
   GraphLock();
+  explicit GraphLock(Later);  // not held yet
+  void hold();                // does nothing if it is held
+  void let_go();              // does nothing if it is not
   uint32_t new_epoch();
 
  private:
   std::unique_lock<std::mutex> lock_;
 };
 
-// One evaluation in flight; others that need its nodes wait for it.
-class Evaluation {
+// Opens once.
+class Latch {
  public:
-  void finish();
+  void open();
   void wait();
 
  private:
   std::mutex mutex_;
   std::condition_variable condition_;
-  bool done_ = false;
+  bool open_ = false;
+};
+
+// One evaluation in flight; others that need its nodes wait for it.
+class Evaluation {
+ public:
+  // What opens when it is done. Under the graph lock, while it claims a node.
+  const std::shared_ptr<Latch>& latch();
+  // When it claims nothing any more, so that nobody can begin to wait for it.
+  void finish();
+
+ private:
+  std::shared_ptr<Latch> latch_;  // if somebody waits
 };
 
 enum class StepKind : uint8_t { Elementwise, Reduction, View, Kernel, Alias };
@@ -51,9 +67,16 @@ struct WorkNode {
 struct Work {
   std::vector<WorkNode> nodes;
   std::vector<Arrays> lowered;
-  std::vector<std::shared_ptr<Evaluation>> waits;
-  std::shared_ptr<Evaluation> evaluation;
+  std::vector<std::shared_ptr<Latch>> waits;
+  std::unique_ptr<Evaluation> evaluation = std::make_unique<Evaluation>();
   bool keep_traced = false;  // the eval runs inside a trace of this thread
+
+  // As new, but with the memory of its tables.
+  void clear() {
+    nodes.clear();
+    lowered.clear();
+    waits.clear();
+  }
 
   std::span<const Array> inputs_of(const WorkNode& work) const {
     return work.lowering < 0 ? work.node->input_span()
@@ -61,10 +84,10 @@ struct Work {
   }
 };
 
-// Collects and claims. Empty if nothing is to be done; throws the error of a failed node,
-// ValueError for placeholders, Unsupported for an op without kernel and lowering. Nothing is
-// claimed when it throws.
-Work collect(std::span<const Array> roots);
+// Collects into an empty work and claims. Empty if nothing is to be done; throws the error of a
+// failed node, ValueError for placeholders, Unsupported for an op without kernel and lowering.
+// Nothing is claimed when it throws.
+void collect(std::span<const Array> roots, Work& work, GraphLock& lock);
 
 // Gives back the claims of the nodes [first, last): they are Unevaluated again.
 void unclaim(Work& work, size_t first, size_t last);

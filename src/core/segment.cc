@@ -14,43 +14,54 @@ uint64_t hash_shape(const Shape& shape) {
 // Numbers distinct shapes in order of appearance.
 class ShapeClasses {
  public:
-  ShapeClasses() : table_(64, -1) {}
+  explicit ShapeClasses(Segment& segment) : shapes_(segment.shapes), table_(segment.shape_table) {
+    shapes_.clear();
+  }
 
   int32_t of(const Shape& shape) {
-    if (!shapes_.empty() && *shapes_.back() == shape)
-      return static_cast<int32_t>(shapes_.size()) - 1;
+    auto count = static_cast<int32_t>(shapes_.size());
+    if (count > kFew) return look_up(shape);
+    for (int32_t c = count; c-- > 0;) {
+      if (*shapes_[static_cast<size_t>(c)] == shape) return c;
+    }
+    shapes_.push_back(&shape);
+    if (count == kFew) rehash(64);
+    return count;
+  }
+
+ private:
+  static constexpr int32_t kFew = 8;  // looked through one by one
+
+  int32_t look_up(const Shape& shape) {
     size_t at = hash_shape(shape) & (table_.size() - 1);
     while (table_[at] >= 0) {
       if (*shapes_[static_cast<size_t>(table_[at])] == shape) return table_[at];
       at = (at + 1) & (table_.size() - 1);
     }
-    if (2 * (shapes_.size() + 1) > table_.size()) {
-      rehash();
-      return of(shape);
-    }
-    table_[at] = static_cast<int32_t>(shapes_.size());
+    auto count = static_cast<int32_t>(shapes_.size());
     shapes_.push_back(&shape);
-    return table_[at];
+    table_[at] = count;
+    if (2 * shapes_.size() > table_.size()) rehash(4 * table_.size());
+    return count;
   }
 
- private:
-  void rehash() {
-    std::vector<int32_t> table(4 * table_.size(), -1);
+  void rehash(size_t size) {
+    table_.assign(size, -1);
     for (size_t i = 0; i < shapes_.size(); ++i) {
-      size_t at = hash_shape(*shapes_[i]) & (table.size() - 1);
-      while (table[at] >= 0) at = (at + 1) & (table.size() - 1);
-      table[at] = static_cast<int32_t>(i);
+      size_t at = hash_shape(*shapes_[i]) & (size - 1);
+      while (table_[at] >= 0) at = (at + 1) & (size - 1);
+      table_[at] = static_cast<int32_t>(i);
     }
-    table_ = std::move(table);
   }
-  std::vector<const Shape*> shapes_;
-  std::vector<int32_t> table_;
+
+  std::vector<const Shape*>& shapes_;
+  std::vector<int32_t>& table_;
 };
 
 class Numberer {
  public:
   Numberer(const Work& work, Segment& segment, uint32_t epoch)
-      : work_(work), segment_(segment), epoch_(epoch) {
+      : work_(work), segment_(segment), epoch_(epoch), classes_(segment) {
     segment_.nodes.clear();
     segment_.refs.clear();
     segment_.values.clear();
@@ -152,8 +163,8 @@ class Numberer {
 
 }  // namespace
 
-void number_segment(const Work& work, size_t first, size_t last, Segment& segment) {
-  GraphLock lock;
+void number_segment(const Work& work, size_t first, size_t last, Segment& segment,
+                    GraphLock& lock) {
   Numberer numberer(work, segment, lock.new_epoch());
   for (size_t i = first; i < last; ++i) numberer.add(work.nodes[i]);
   numberer.finish();

@@ -43,6 +43,9 @@ struct Segment {
   std::vector<SegmentExternal> externals;
   // Structure in words: equal keys have equal plans. Extents, offsets and arguments are not in it.
   KeyWords key;
+  // Distinct shapes, by class, and an open table of them once they are many.
+  std::vector<const Shape*> shapes;
+  std::vector<int32_t> shape_table;
 
   std::span<const int32_t> refs_of(const SegmentNode& node) const {
     return {refs.data() + node.first_ref, node.input_count};
@@ -58,6 +61,6 @@ struct Segment {
 };
 
 // Numbers the nodes [first, last) of the work; everything they need from outside is evaluated.
-void number_segment(const Work& work, size_t first, size_t last, Segment& segment);
+void number_segment(const Work& work, size_t first, size_t last, Segment& segment, GraphLock& lock);
 
 }  // namespace mica
