@@ -148,6 +148,28 @@ TEST_P(GemmTest, SeveralBlocksOfDepth) {
     }
 }
 
+// Small operands are multiplied where they lie, in several blocks of depth; those of which rows are
+// 4096 bytes apart, or an odd number of bfloat16 numbers, are not.
+TEST_P(GemmTest, OperandsAsTheyLie) {
+  for (int64_t m : {33, 50})
+    for (int64_t n : {20, 64, 70})
+      for (Lie left : {Lie::Rows, Lie::RowsReversed, Lie::Columns})
+        expect_product<float>(Matrix(m, 1100, Dtype::F32, left, 1),
+                              Matrix(1100, n, Dtype::F32, Lie::Rows, 2), Dtype::F32);
+  uint32_t seed = 1;
+  for (int64_t stride : {300, 301, 1024, 2048})
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+      Matrix a(40, stride, dtype, Lie::Rows, ++seed);
+      std::vector<double> values;
+      for (int64_t i = 0; i < a.rows; ++i)
+        for (int64_t k = 1; k < 257; ++k) values.push_back(a.at(i, k));
+      a.first += size_of(dtype);
+      a.columns = 256;
+      a.values = values;
+      expect_product<float>(a, Matrix(256, 70, dtype, Lie::Rows, seed), Dtype::F32);
+    }
+}
+
 TEST_P(GemmTest, SeveralBlocksOfRowsAndColumns) {
   expect_product<float>(Matrix(1100, 20, Dtype::F32, Lie::Rows, 5),
                         Matrix(20, 33, Dtype::F32, Lie::Columns, 6), Dtype::F32);

@@ -51,11 +51,42 @@ Gemm<T> in_fastest_terms(const Gemm<T>& g) {
   return result;
 }
 
+// Rows this many bytes apart (or multiples) lie in the same set of the first-level cache, which
+// does not hold a line of each row of a tile then.
+constexpr int64_t kCacheWay = 4096;
+// Right operands up to here are multiplied as they lie: they stay in the second-level cache.
+constexpr int64_t kInPlaceBytes = 1 << 20, kInPlaceColumns = 256 << 10;
+
+template <class T>
+bool holds_terms(const Gemm<T>& g, const GemmOperand& operand) {
+  return !operand.fill && !operand.chosen &&
+         operand.dtype == (g.kernels ? Dtype::BF16 : dtype_of<T>);
+}
+
+// Whether kernels can read the left operand where it lies, and find it in the caches.
+template <class T>
+bool is_left_in_place(const Gemm<T>& g) {
+  if (!holds_terms(g, g.left)) return false;
+  int64_t row_bytes = g.left.vector_stride * size_of(g.left.dtype);
+  if (g.left.inner_stride == 1) return row_bytes % 4 == 0 && row_bytes % kCacheWay != 0;
+  return g.left.vector_stride == 1 && !g.kernels &&
+         g.k * g.left.inner_stride * size_of(g.left.dtype) <= kInPlaceColumns;
+}
+
+template <class T>
+bool is_right_in_place(const Gemm<T>& g) {
+  return holds_terms(g, g.right) && !g.kernels && g.right.vector_stride == 1 &&
+         g.k * g.right.inner_stride * size_of(g.right.dtype) <= kInPlaceBytes;
+}
+
 // How a product is cut. Blocks of rows x columns x depth are packed and multiplied in turn.
 template <class T>
 struct Blocks {
   explicit Blocks(const Gemm<T>& g) : kernels(g.kernels ? *g.kernels : gemm_kernels<T>()) {
-    streamed = is_streamed(g);
+    left_in_place = is_left_in_place(g);
+    right_in_place = is_right_in_place(g);
+    streamed = is_streamed(g) && !right_in_place;
+    left_in_place = left_in_place && !streamed;
     row_blocks = ceil_div(g.m, kMaxRows);
     column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
     // Whole groups of quantized matrices.
@@ -64,14 +95,16 @@ struct Blocks {
     columns = ceil_div(g.n, column_blocks);
     left_panel = align_up(depth * kernels.rows + kPanelSlack, 64 / sizeof(T));
     right_panel = align_up(depth * kernels.columns + kPanelSlack, 64 / sizeof(T));
-    fused = !streamed && rows * depth * static_cast<int64_t>(sizeof(T)) <= kFusedBytes;
+    fused = !streamed && !right_in_place &&
+            rows * depth * static_cast<int64_t>(sizeof(T)) <= kFusedBytes;
     fused = fused && static_cast<size_t>(right_panel) * sizeof(T) <= kFusedPanel;
     needs_sums = g.out.dtype != dtype_of<T> || g.out.chosen != nullptr;
   }
   int64_t left_panels(int64_t m) const { return ceil_div(m, kernels.rows); }
   int64_t right_panels(int64_t n) const { return ceil_div(n, kernels.columns); }
-  int64_t left_size() const { return left_panels(rows) * left_panel; }
-  int64_t right_size() const { return fused || streamed ? 0 : right_panels(columns) * right_panel; }
+  int64_t left_size() const { return left_in_place ? 0 : left_panels(rows) * left_panel; }
+  bool packs_right() const { return !fused && !streamed && !right_in_place; }
+  int64_t right_size() const { return packs_right() ? right_panels(columns) * right_panel : 0; }
   int64_t sums_size() const { return needs_sums ? rows * columns : 0; }
   size_t bytes() const {
     return static_cast<size_t>(left_size() + right_size() + sums_size()) * sizeof(T);
@@ -79,8 +112,9 @@ struct Blocks {
 
   const GemmKernels<T>& kernels;
   int64_t row_blocks, column_blocks, depth, rows, columns;
-  int64_t left_panel, right_panel;  // elements from panel to panel
-  bool streamed;                    // right rows are read once, as they lie
+  int64_t left_panel, right_panel;     // elements from panel to panel
+  bool left_in_place, right_in_place;  // read where they lie, again and again
+  bool streamed;                       // right rows are read once, as they lie
   bool fused;       // right panels are packed by the thread that uses them, and used up at once
   bool needs_sums;  // the output cannot hold unfinished sums
 };
@@ -113,12 +147,15 @@ class BlockRun {
     }
     left_panels_ = b_.left_panels(m_);
     right_panels_ = b_.right_panels(n_);
+    panel_rows_ = m_ / left_panels_;
+    longer_panels_ = m_ % left_panels_;
+    packed_left_ = b_.left_in_place ? 0 : left_panels_;
     choose_tasks();
   }
 
   void run() {
     ThreadPool& pool = ThreadPool::shared();
-    int64_t panels = left_panels_ + (b_.fused || b_.streamed ? 0 : right_panels_);
+    int64_t panels = packed_left_ + (b_.packs_right() ? right_panels_ : 0);
     for (int64_t k0 = 0; k0 < g_.k; k0 += b_.depth) {
       int64_t kc = std::min(b_.depth, g_.k - k0);
       int64_t grain = std::max<int64_t>(1, 16384 / (kc * b_.kernels.rows));
@@ -146,6 +183,8 @@ class BlockRun {
   }
 
  private:
+  static constexpr int64_t kTermBytes = sizeof(T);
+
   // Small enough that every thread gets several, large enough to reuse what they read.
   void choose_tasks() {
     int64_t rows = std::max<int64_t>(1, kTaskRows / b_.kernels.rows);
@@ -166,12 +205,14 @@ class BlockRun {
   }
 
   // Left panels hold nearly equal numbers of rows, so that none is nearly empty.
-  int64_t left_begin(int64_t panel) const { return part_begin(m_, left_panels_, panel); }
+  int64_t left_begin(int64_t panel) const {
+    return panel * panel_rows_ + std::min(panel, longer_panels_);
+  }
   int64_t right_begin(int64_t panel) const { return std::min(panel * b_.kernels.columns, n_); }
 
   void pack(int64_t i, int64_t k0, int64_t kc) {
-    if (i >= left_panels_)
-      return pack_right(i - left_panels_, k0, kc, right_ + (i - left_panels_) * b_.right_panel);
+    if (i >= packed_left_)
+      return pack_right(i - packed_left_, k0, kc, right_ + (i - packed_left_) * b_.right_panel);
     int64_t begin = left_begin(i);
     pack_panel(b_.kernels, g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin),
                b_.kernels.rows, k0, kc, left_ + i * b_.left_panel);
@@ -189,7 +230,10 @@ class BlockRun {
     int64_t right0 = part_begin(right_panels_, column_tasks_, column_task);
     int64_t right1 = part_begin(right_panels_, column_tasks_, column_task + 1);
     for (int64_t j = right0; j < right1; ++j)
-      multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel);
+      if (b_.right_in_place)
+        multiply_in_place(left0, left1, j, k0, kc);
+      else
+        multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel, b_.kernels.columns);
     finish(left_begin(left0), left_begin(left1), right_begin(right0), right_begin(right1), k0, kc);
   }
 
@@ -197,21 +241,56 @@ class BlockRun {
     alignas(64) T panel[kFusedPanel / sizeof(T)];
     for (int64_t j = right0; j < right1; ++j) {
       pack_right(j, k0, kc, panel);
-      multiply_panel(0, left_panels_, j, k0, kc, panel);
+      multiply_panel(0, left_panels_, j, k0, kc, panel, b_.kernels.columns);
     }
     finish(0, m_, right_begin(right0), right_begin(right1), k0, kc);
   }
 
+  void multiply_in_place(int64_t left0, int64_t left1, int64_t j, int64_t k0, int64_t kc) {
+    int64_t column = right_begin(j), stride = g_.right.inner_stride;
+    if (right_begin(j + 1) - column == b_.kernels.columns)
+      return multiply_panel(left0, left1, j, k0, kc,
+                            reinterpret_cast<const T*>(g_.right.data) + k0 * stride + n0_ + column,
+                            stride);
+    alignas(64) T panel[kFusedPanel / sizeof(T)];  // vectors may not be read beyond the last column
+    pack_right(j, k0, kc, panel);
+    multiply_panel(left0, left1, j, k0, kc, panel, b_.kernels.columns);
+  }
+
+  // Panel j of the right operand: rows of its columns, `stride` elements apart.
   void multiply_panel(int64_t left0, int64_t left1, int64_t j, int64_t k0, int64_t kc,
-                      const T* panel) {
-    int64_t column = right_begin(j);
-    int n = static_cast<int>(right_begin(j + 1) - column);
+                      const T* panel, int64_t stride) {
+    const int64_t column = right_begin(j);
+    GemmTile<T> tile{.m = 0,
+                     .n = static_cast<int>(right_begin(j + 1) - column),
+                     .kc = kc,
+                     .a = nullptr,
+                     .a_stride = b_.kernels.rows,
+                     .lie = Lie::Panel,
+                     .b = panel,
+                     .ldb = stride,
+                     .c = nullptr,
+                     .ldc = sums_stride_,
+                     .accumulate = k0 > 0};
     for (int64_t i = left0; i < left1; ++i) {
-      int64_t row = left_begin(i);
-      b_.kernels.multiply(static_cast<int>(left_begin(i + 1) - row), n, kc,
-                          left_ + i * b_.left_panel, panel, sums_ + row * sums_stride_ + column,
-                          sums_stride_, k0 > 0);
+      const int64_t row = left_begin(i);
+      tile.m = static_cast<int>(left_begin(i + 1) - row);
+      tile.c = sums_ + row * sums_stride_ + column;
+      if (b_.left_in_place)
+        find_left(row, k0, tile);
+      else
+        tile.a = left_ + i * b_.left_panel;
+      b_.kernels.multiply(tile);
     }
+  }
+
+  void find_left(int64_t row, int64_t k0, GemmTile<T>& tile) const {
+    const std::byte* vector = g_.left.vector(m0_ + row);
+    const bool rows = g_.left.inner_stride == 1;
+    tile.lie = rows ? Lie::Rows : Lie::Panel;
+    tile.a_stride =
+        rows ? g_.left.vector_stride * size_of(g_.left.dtype) / kTermBytes : g_.left.inner_stride;
+    tile.a = reinterpret_cast<const T*>(vector) + (rows ? k0 : k0 * tile.a_stride);
   }
 
   // Columns that a task of a streamed product takes.
@@ -281,6 +360,8 @@ class BlockRun {
   int64_t m0_, m_, n0_, n_;
   T *left_, *right_, *sums_;
   int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
+  int64_t panel_rows_, longer_panels_;  // rows of a left panel; so many have one more
+  int64_t packed_left_;                 // left panels that are packed: all or none
 };
 
 }  // namespace

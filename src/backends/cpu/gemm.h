@@ -4,8 +4,8 @@
 //   product.run(workspace);   // product.workspace() bytes, 64-byte aligned
 //
 // T is the type that sums are kept in: float for float16, bfloat16 and float32 operands (of
-// different types if need be), double for double. Operands are packed into panels from any layout;
-// nothing is widened as a whole.
+// different types if need be), double for double. Operands are packed into panels from any layout,
+// or multiplied as they lie where that is as fast; nothing is widened as a whole.
 //
 // What is guaranteed: each element is the sum over k of fused products in ascending order, within
 // blocks of at most kGemmDepth terms whose sums are then added in order, and is rounded once.

@@ -59,46 +59,70 @@ HWY_INLINE V add_product(V left, V right, V sum) {
   return hn::MulAdd(left, right, sum);
 }
 
-// Sums of a[r] * b[v] over k. S: the type of b's elements. Here and below loops over sums are
+// Rows of bfloat16 pairs are aligned to one number only.
+template <class T>
+HWY_INLINE T element(const T* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(T));
+  return value;
+}
+
+// Sums of left(r, k) * b[v] over k. S: the type of b's elements. Here and below loops over sums are
 // unrolled by pragmas: unrolled later by the optimizer, they would leave the sums in memory.
-template <class T, class S, int R, int V, Terms kTerms = Terms::Numbers>
-HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, const S* HWY_RESTRICT b,
-                             int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
+template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers>
+HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride,
+                             const S* HWY_RESTRICT b, int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
+  // A pointer for every three rows: the addresses of the others need no register.
+  const T* rows[(R + 2) / 3];
+  for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * stride;
   for (int64_t k = 0; k < kc; ++k) {
     hn::Vec<Tag<T>> row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const auto left = hn::Set(d, a[r]);
+      const auto left =
+          hn::Set(d, kLie == Lie::Rows ? element(rows[r / 3] + r % 3 * stride + k) : a[r]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
     }
-    a += kRows;
+    a += stride;
     b += ldb;
   }
 }
 
-template <class T, Terms kTerms, int R, int V>
-void multiply_block(int64_t kc, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, T* HWY_RESTRICT c,
-                    int64_t ldc, bool accumulate) {
+// Keeps the addresses of 28 stores from being computed, and spilled, before a loop that has no
+// register for them.
+template <class T>
+HWY_INLINE T* known_from_here(T* p) {
+#if defined(__GNUC__)
+  asm volatile("" : "+r"(p));
+#endif
+  return p;
+}
+
+template <class T, Terms kTerms, Lie kLie, int R, int V>
+void multiply_block(const GemmTile<T>& tile) {
   const Tag<T> d;
   constexpr int L = kLanes<T>;
+  const int64_t ldc = tile.ldc;
+  const bool accumulate = tile.accumulate;
   hn::Vec<Tag<T>> sum[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      if (accumulate) hwy::Prefetch(c + r * ldc + v * L);
-      sum[r][v] = hn::Zero(d);
-    }
-  sum_products<T, T, R, V, kTerms>(kc, a, b, kVectors * L, sum);
+    for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
+  if (accumulate)
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) hwy::Prefetch(tile.c + r * ldc + v * L);
+  sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb, sum);
+  T* c = known_from_here(tile.c);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r, c += ldc)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      T* place = c + r * ldc + v * L;
+      T* place = c + v * L;
       hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, place), sum[r][v]) : sum[r][v], d, place);
     }
 }
@@ -114,7 +138,8 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
-  sum_products<T, S, R, kVectors>(kc, a, reinterpret_cast<const S*>(b), ldb, sum);
+  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb,
+                                              sum);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -122,29 +147,38 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 }
 
 template <class T>
-using Block = void (*)(int64_t, const T*, const T*, T*, int64_t, bool);
-template <class T, Terms kTerms, int... I>
+using Block = void (*)(const GemmTile<T>&);
+template <class T, Terms kTerms, Lie kLie, int... I>
 constexpr std::array<Block<T>, sizeof...(I)> blocks(std::integer_sequence<int, I...>) {
-  return {&multiply_block<T, kTerms, I / kVectors + 1, I % kVectors + 1>...};
+  return {&multiply_block<T, kTerms, kLie, I / kVectors + 1, I % kVectors + 1>...};
+}
+
+// Columns that do not fill the last vector pass through a tile of their own.
+template <class T>
+HWY_NOINLINE void multiply_narrow(Block<T> block, int vectors, const GemmTile<T>& tile) {
+  HWY_ALIGN T sums[kRows * kVectors * kLanes<T>];
+  GemmTile<T> wide = tile;
+  wide.c = sums;
+  wide.ldc = vectors * kLanes<T>;
+  wide.accumulate = false;
+  block(wide);
+  for (int r = 0; r < tile.m; ++r) {
+    const T* from = sums + r * wide.ldc;
+    T* to = tile.c + r * tile.ldc;
+    for (int j = 0; j < tile.n; ++j) to[j] = tile.accumulate ? to[j] + from[j] : from[j];
+  }
 }
 
 template <class T, Terms kTerms = Terms::Numbers>
-void multiply(int m, int n, int64_t kc, const T* a, const T* b, T* c, int64_t ldc,
-              bool accumulate) {
-  constexpr int L = kLanes<T>;
-  static constexpr auto table =
-      blocks<T, kTerms>(std::make_integer_sequence<int, kRows * kVectors>());
-  int vectors = (n + L - 1) / L;
-  Block<T> block = table[static_cast<size_t>((m - 1) * kVectors + vectors - 1)];
-  if (n == vectors * L) return block(kc, a, b, c, ldc, accumulate);
-  // Columns that do not fill the last vector pass through a tile of their own.
-  HWY_ALIGN T tile[kRows * kVectors * L];
-  block(kc, a, b, tile, vectors * L, false);
-  for (int r = 0; r < m; ++r) {
-    const T* from = tile + r * vectors * L;
-    T* to = c + r * ldc;
-    for (int j = 0; j < n; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
-  }
+void multiply(const GemmTile<T>& tile) {
+  using Sizes = std::make_integer_sequence<int, kRows * kVectors>;
+  static constexpr std::array<decltype(blocks<T, kTerms, Lie::Rows>(Sizes())), 2> table = {
+      blocks<T, kTerms, Lie::Panel>(Sizes()), blocks<T, kTerms, Lie::Rows>(Sizes())};
+  const int vectors = (tile.n + kLanes<T> - 1) / kLanes<T>;
+  const auto place = static_cast<size_t>((tile.m - 1) * kVectors + vectors - 1);
+  const Block<T> block = table[static_cast<size_t>(tile.lie)][place];
+  if (tile.n == vectors * kLanes<T>) return block(tile);
+  multiply_narrow(block, vectors, tile);
 }
 
 template <class T>

@@ -30,18 +30,34 @@ inline constexpr int64_t kPanelSlack = 16;
 // The widest panel of any instruction set.
 inline constexpr int kMaxPanelWidth = 64;
 
+// How element k of row r of a left operand is found: at data[k * stride + r], as in a panel, or at
+// data[r * stride + k].
+enum class Lie { Panel, Rows };
+
+// c[m x n] = a * b, or c += a * b.
+template <class T>
+struct GemmTile {
+  int m, n;  // at most as many as panels have vectors
+  int64_t kc;
+  const T* a;
+  int64_t a_stride;
+  Lie lie;
+  const T* b;  // rows of n elements, readable up to the next multiple of a vector
+  int64_t ldb;
+  T* c;
+  int64_t ldc;
+  bool accumulate;
+};
+
 template <class T>
 struct GemmKernels {
   int rows;     // panel width of the left operand
   int columns;  // panel width of the right operand
   // Packs elements k0 … k0 + kc of the source's vectors.
   void (*pack)(const PanelSource& source, int width, int64_t k0, int64_t kc, T* panel);
-  // c[m x n] = a * b, or c += a * b. a is a panel of width `rows`, m <= rows; b one of width
-  // `columns`, n <= columns.
-  void (*multiply)(int m, int n, int64_t kc, const T* a, const T* b, T* c, int64_t ldc,
-                   bool accumulate);
-  // The same with exactly `columns` columns and b as it lies: rows `ldb` elements of `dtype` apart.
-  // Where it continues, the sums start at c, as if k had not been cut there.
+  void (*multiply)(const GemmTile<T>& tile);
+  // The same with exactly `columns` columns, a as a panel, and b's rows of `dtype`. Where it
+  // continues, the sums start at c, as if k had not been cut there.
   void (*stream)(int m, int64_t kc, const T* a, const std::byte* b, Dtype dtype, int64_t ldb, T* c,
                  int64_t ldc, bool continues);
 };
