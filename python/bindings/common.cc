@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "core/graph.h"
 
 namespace mica::python {
 
@@ -86,8 +87,8 @@ void set_error() noexcept {
 Owned own(nb::object object) { return Owned(object.release().ptr(), &drop); }
 
 void evaluate(std::span<const Array> arrays) {
-  ReleasedGil release;
-  eval(arrays);
+  std::optional<ReleasedGil> released;
+  eval(arrays, [&] { released.emplace(); });
 }
 
 }  // namespace mica::python

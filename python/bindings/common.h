@@ -1,8 +1,8 @@
 // What the binding's files share: errors, the array class, and ownership of Python objects by C++.
 //
 // The layer is thin: functions come from the Function table (functions.h), semantics from the
-// library. Whatever may evaluate releases the GIL first; nothing in the library calls Python while
-// it is released.
+// library. Whatever may evaluate releases the GIL before anything that takes longer than that;
+// nothing in the library calls Python while it is released.
 #pragma once
 
 #include <cxxabi.h>
@@ -71,7 +71,8 @@ class ReleasedGil {
   PyThreadState* state_;
 };
 
-// Evaluates with the GIL released: other threads may then change handles, so that what is read
+// Evaluates, with the GIL released for all but the smallest work: other threads may then change
+// handles, so that what is read
 // after it is read from a copy of the handle, never through a reference to one.
 void evaluate(std::span<const Array> arrays);
 inline const Array& evaluate(const Array& array) {

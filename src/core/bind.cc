@@ -6,6 +6,14 @@
 
 namespace mica {
 
+namespace {
+
+bool is_empty(const Shape& shape) {
+  return std::find(shape.begin(), shape.end(), 0) != shape.end();
+}
+
+}  // namespace
+
 void Runner::clear() {
   values_.clear();
   externals_.clear();
@@ -17,11 +25,12 @@ void Runner::clear() {
   step_end_.clear();
   views_.clear();
   moves_.clear();
+  params_.clear();
   completed_ = 0;
 }
 
 void Runner::bind(const Segment& segment, const Plan& plan) {
-  clear();
+  MICA_ASSERT(storages_.empty());  // cleared after the last run
   segment_ = &segment;
   plan_ = &plan;
   values_.resize(segment.values.size());
@@ -56,7 +65,16 @@ void Runner::bind_externals() {
                  data->buffer.use_count() == 1 && data->buffer->writable();
     DeviceKind kind = data->buffer->valid_on(DeviceKind::Cpu) ? DeviceKind::Cpu : DeviceKind::Ref;
     externals_[e] = {static_cast<int32_t>(storages_.size()), data->offset, data->strides};
-    storages_.push_back({data->buffer, 1, kind, alone, true});
+    Storage& of = storages_.emplace_back();
+    of.buffer = data->buffer.get();
+    if (alone)
+      of.own = data->buffer;
+    else
+      of.lent = &data->buffer;
+    of.live = 1;
+    of.device = kind;
+    of.ours = alone;
+    of.external = true;
   }
 }
 
@@ -148,18 +166,23 @@ void Runner::bind_region(const PlanStep& step) {
   size_t first = views_.size();
   const Shape& space = shape_of(region.space);
   for (int32_t ref : region.inputs) {
-    Strides strides = broadcast_strides(shape_of(ref), place(ref).strides, space);
-    views_.push_back(
-        {data_for_read(ref, device), segment_->slot_of(ref)->dtype, space, std::move(strides)});
+    const Slot& slot = *segment_->slot_of(ref);
+    std::byte* data = data_for_read(ref, device);
+    View& view = views_.emplace_back(data, slot.dtype, space);
+    const Strides& strides = place(ref).strides;
+    view.strides = slot.shape == space ? strides : broadcast_strides(slot.shape, strides, space);
   }
   for (int32_t value : region.outputs) push_output(value);
   Call& call =
       open_call(CallKind::Region, first, region.inputs.size(), region.outputs.size(), device);
+  call.first_param = static_cast<uint32_t>(params_.size());
+  for (int32_t node : region.param_nodes)
+    params_.push_back(segment_->nodes[static_cast<size_t>(node)].node->params);
   call.region = &region;
   call.node = &last;
   call.space = &space;
   if (call.skip) return;
-  if (size_t bytes = backend_of(device).region_workspace(region_call(region, call)))
+  if (size_t bytes = call.backend->region_workspace(region_call(call)))
     call.workspace = scratch(bytes, device);
 }
 
@@ -175,31 +198,54 @@ void Runner::bury(const PlanStep& step, size_t index) {
       if (!of.ours) continue;
       external_death_[static_cast<size_t>(~ref)] = index;
     }
-    if (--of.live == 0 && of.ours) free_.emplace_back(of.device, of.buffer);
+    if (--of.live == 0 && of.ours) free_.emplace_back(of.device, of.own);
   }
+}
+
+// Counts the elements that calls touch; of those that update an operand, without that operand.
+bool Runner::is_brief() const {
+  constexpr int64_t kMost = 8192, kMostOfKernels = 2048;
+  int64_t work = 0;
+  for (const Call& call : calls_) {
+    bool updates = call.kind == CallKind::Kernel && call.node->node->op->updates_first_input;
+    int64_t touched = 0, weight = call.kind == CallKind::Kernel ? kMost / kMostOfKernels : 1;
+    uint32_t views = call.input_count + call.output_count;
+    if (call.kind == CallKind::Region) {
+      touched = elements(*call.space) * views;
+      weight = 1 + static_cast<int64_t>(call.region->region.instructions.size()) / 8;
+    } else {
+      for (uint32_t v = 0; v < views; ++v) {
+        if (!updates || (v != 0 && v != call.input_count))
+          touched += views_[call.first_view + v].size();
+      }
+    }
+    work += touched * weight;
+    if (work > kMost) return false;
+  }
+  return true;
 }
 
 Runner::Call& Runner::open_call(CallKind kind, size_t first_view, size_t inputs, size_t outputs,
                                 Device device) {
-  Call call;
+  Call& call = calls_.emplace_back();
   call.kind = kind;
   call.device = device;
   call.first_view = static_cast<uint32_t>(first_view);
   call.input_count = static_cast<uint32_t>(inputs);
   call.output_count = static_cast<uint32_t>(outputs);
+  call.backend = &backend_of(device);
   call.skip = true;
   for (size_t i = first_view + inputs; i < first_view + inputs + outputs; ++i)
-    call.skip &= views_[i].size() == 0;
-  calls_.push_back(call);
-  return calls_.back();
+    call.skip &= is_empty(views_[i].shape);
+  return call;
 }
 
 void Runner::push_input(int32_t ref, Device device, std::byte* dense) {
   const Slot& slot = *segment_->slot_of(ref);
   if (dense)
-    views_.push_back({dense, slot.dtype, slot.shape, row_major(slot.shape)});
+    views_.emplace_back(dense, slot.dtype, slot.shape, row_major(slot.shape));
   else
-    views_.push_back({data_for_read(ref, device), slot.dtype, slot.shape, place(ref).strides});
+    views_.emplace_back(data_for_read(ref, device), slot.dtype, slot.shape, place(ref).strides);
 }
 
 void Runner::push_output(int32_t value) {
@@ -207,14 +253,14 @@ void Runner::push_output(int32_t value) {
   const Place& at = place(value);
   const Storage& of = storage(at);
   std::byte* data = of.buffer->reserve({of.device}) + at.offset * size_of(slot.dtype);
-  views_.push_back({data, slot.dtype, slot.shape, at.strides});
+  views_.emplace_back(data, slot.dtype, slot.shape, at.strides);
 }
 
 void Runner::copy_call(int32_t from, std::byte* to, Device device) {
   size_t first = views_.size();
   push_input(from, device, nullptr);
   const Slot& slot = *segment_->slot_of(from);
-  views_.push_back({to, slot.dtype, slot.shape, row_major(slot.shape)});
+  views_.emplace_back(to, slot.dtype, slot.shape, row_major(slot.shape));
   open_call(CallKind::Copy, first, 1, 1, device);
 }
 
@@ -228,7 +274,7 @@ std::byte* Runner::data_for_read(int32_t ref, Device device) {
     base = of.buffer->read(device);
   } else {
     base = of.buffer->reserve(device);
-    if (device.kind != of.device) moves_.push_back({calls_.size(), of.buffer.get(), device});
+    if (device.kind != of.device) moves_.push_back({calls_.size(), of.buffer, device});
   }
   return base + at.offset * size_of(segment_->slot_of(ref)->dtype);
 }
@@ -239,21 +285,28 @@ std::span<std::byte> Runner::scratch(size_t bytes, Device device) {
 }
 
 void Runner::new_storage(int32_t value, size_t bytes, Device device) {
-  place(value) = {static_cast<int32_t>(storages_.size()), 0, row_major(shape_of(value))};
-  storages_.push_back({memory(bytes, device.kind), 1, device.kind, true, false});
+  Place& at = place(value);
+  at.storage = static_cast<int32_t>(storages_.size());
+  at.strides = row_major(shape_of(value));
+  Storage& of = storages_.emplace_back();
+  of.own = memory(bytes, device.kind);
+  of.buffer = of.own.get();
+  of.live = 1;
+  of.device = device.kind;
+  of.ours = true;
 }
 
 // Lets an output have the memory of an input that dies in this step, if nothing else lives there.
 bool Runner::take_over(int32_t value, int32_t dying, const PlanStep& step, Device device) {
   Place& from = place(dying);
-  if (from.storage < 0 || !std::binary_search(step.dies.begin(), step.dies.end(), dying))
-    return false;
+  if (from.storage < 0) return false;
   Storage& of = storage(from);
   const Slot& in = *segment_->slot_of(dying);
   const Slot& out = *segment_->slot_of(value);
   if (!of.ours || of.live != 1 || of.device != device.kind ||
       size_of(in.dtype) != size_of(out.dtype) || !(in.shape == out.shape) ||
-      !is_row_major(in.shape, from.strides))
+      !is_row_major(in.shape, from.strides) ||
+      !std::binary_search(step.dies.begin(), step.dies.end(), dying))
     return false;
   of.live = 2;  // the input dies with this step, as every dying reference
   place(value) = {from.storage, from.offset, from.strides};

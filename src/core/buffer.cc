@@ -2,12 +2,13 @@
 
 #include "base/mapped_file.h"
 #include "core/backend.h"
+#include "core/blocks.h"
 #include "core/counters.h"
 
 namespace mica {
 
 std::shared_ptr<Buffer> Buffer::create(size_t bytes, Device device) {
-  auto buffer = std::make_shared<Buffer>(bytes);
+  auto buffer = std::allocate_shared<Buffer>(BlockAllocator<Buffer>(), bytes);
   buffer->copies_[static_cast<int>(device.kind)] = allocate(device.kind, bytes);
   buffer->written(device);
   return buffer;

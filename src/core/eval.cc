@@ -2,6 +2,7 @@
 #include <condition_variable>
 #include <deque>
 #include <thread>
+#include <utility>
 
 #include "core/graph.h"
 #include "core/profiler.h"
@@ -14,10 +15,13 @@ namespace {
 
 // Nodes of one plan at most: long graphs run in pieces that meet the plan cache.
 constexpr size_t kSegmentNodes = 2048;
+// More take a while to plan and bind, however small their arrays.
+constexpr size_t kBriefNodes = 256;
 
 struct Scratch {
   Work work;
   Segment segment;
+  PlanMemo plans;
   Runner runner;
 };
 thread_local std::unique_ptr<Scratch> kept_scratch;
@@ -120,17 +124,32 @@ void publish_failure(const Segment& segment, const Plan& plan, Runner& runner,
   }
 }
 
+// What eval's caller wants to know.
+class BeforeLong {
+ public:
+  explicit BeforeLong(const std::function<void()>* call) : call_(call) {}
+  bool wanted() const { return call_; }
+  void operator()() {
+    if (auto* call = std::exchange(call_, nullptr)) (*call)();
+  }
+
+ private:
+  const std::function<void()>* call_;
+};
+
 // With the lock held or not; lets go of it once it has the numbers.
-void run_segment(Scratch& scratch, size_t first, size_t last, GraphLock& lock) {
-  auto& [work, segment, runner] = scratch;
-  std::shared_ptr<const Plan> plan;
+void run_segment(Scratch& scratch, size_t first, size_t last, GraphLock& lock,
+                 BeforeLong& before_long) {
+  auto& [work, segment, plans, runner] = scratch;
+  const Plan* plan = nullptr;
   try {
     detail::ProfilePhase phase(ProfileKind::Plan);
     lock.hold();
     number_segment(work, first, last, segment, lock);
     lock.let_go();
-    plan = plan_for(segment);
+    plan = &plans.plan_for(segment);
     runner.bind(segment, *plan);
+    if (before_long.wanted() && !runner.is_brief()) before_long();
   } catch (...) {
     lock.let_go();
     runner.clear();
@@ -163,7 +182,7 @@ bool inputs_arrived(const Work& work) {
 
 // With the lock held or not; lets go of it. False if nothing was run because others gave back what
 // was needed: collect again.
-bool run_work(Scratch& scratch, GraphLock& lock) {
+bool run_work(Scratch& scratch, GraphLock& lock, BeforeLong& before_long) {
   Work& work = scratch.work;
   struct Finish {
     Evaluation& evaluation;
@@ -171,11 +190,16 @@ bool run_work(Scratch& scratch, GraphLock& lock) {
   } finish{*work.evaluation};
   if (!work.waits.empty()) {
     lock.let_go();
+    before_long();
     for (auto& earlier : work.waits) earlier->wait();
     if (!inputs_arrived(work)) {
       unclaim(work, 0, work.nodes.size());
       return false;
     }
+  }
+  if (work.nodes.size() > kBriefNodes && before_long.wanted()) {
+    lock.let_go();
+    before_long();
   }
   sort_for_cutting(work);
   size_t last = 0;
@@ -183,7 +207,7 @@ bool run_work(Scratch& scratch, GraphLock& lock) {
     while (last < work.nodes.size()) {
       size_t first = last;
       last = std::min(first + kSegmentNodes, work.nodes.size());
-      run_segment(scratch, first, last, lock);
+      run_segment(scratch, first, last, lock, before_long);
     }
   } catch (...) {
     unclaim(work, last, work.nodes.size());
@@ -231,7 +255,8 @@ class Worker {
       lock.unlock();
       try {
         GraphLock graph_lock(GraphLock::Later{});
-        if (!run_work(*job.scratch, graph_lock)) eval(job.keep);
+        BeforeLong nobody(nullptr);
+        if (!run_work(*job.scratch, graph_lock, nobody)) eval(job.keep);
       } catch (...) {
         // The nodes carry the error to whoever reads them.
       }
@@ -276,21 +301,28 @@ void collect_recorded(std::span<const Array> arrays, Work& work, GraphLock& lock
   collect(arrays, work, lock);
 }
 
-}  // namespace
-
-void eval(std::span<const Array> arrays) {
+void eval(std::span<const Array> arrays, BeforeLong before_long) {
   // Another thread's evaluation may give its claim back (out of memory); then the work is ours.
   while (!all_done(arrays)) {
     ScratchLease scratch;
     GraphLock lock(GraphLock::Later{});
     collect_recorded(arrays, scratch->work, lock);
     if (!scratch->work.nodes.empty()) {
-      run_work(*scratch, lock);
+      run_work(*scratch, lock, before_long);
     } else {
       lock.let_go();
+      before_long();
       for (auto& earlier : scratch->work.waits) earlier->wait();
     }
   }
+}
+
+}  // namespace
+
+void eval(std::span<const Array> arrays) { eval(arrays, BeforeLong(nullptr)); }
+
+void eval(std::span<const Array> arrays, const std::function<void()>& before_long) {
+  eval(arrays, BeforeLong(&before_long));
 }
 
 void eval(std::initializer_list<Array> arrays) {

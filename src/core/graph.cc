@@ -71,24 +71,20 @@ class Collector {
 
   void collect(Node* root) {
     visit(root, root->id);
-    while (!stack_.empty()) {
-      Frame& top = stack_.back();
+    auto& open = work_.open;
+    while (!open.empty()) {
+      WorkFrame& top = open.back();
       std::span<const Array> inputs = work_.inputs_of(top.work);
       if (top.next < inputs.size()) {
         visit(inputs[top.next++].node(), top.work.rank);
       } else {
         work_.nodes.push_back(top.work);
-        stack_.pop_back();
+        open.pop_back();
       }
     }
   }
 
  private:
-  struct Frame {
-    WorkNode work;
-    uint32_t next;
-  };
-
   void visit(Node* node, uint64_t rank) {
     if (node->mark == epoch_) return;
     node->mark = epoch_;
@@ -105,13 +101,12 @@ class Collector {
     }
     WorkNode work = resolver_.resolve(node);
     work.rank = std::min(work.rank, rank);
-    stack_.push_back({work, 0});
+    work_.open.push_back({work, 0});
   }
 
   Work& work_;
   Resolver resolver_;
   uint32_t epoch_;
-  std::vector<Frame> stack_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -63,9 +64,16 @@ struct WorkNode {
   uint64_t rank;          // creation order; nodes that a lowering built rank with the lowered node
 };
 
+// A node whose inputs are being collected.
+struct WorkFrame {
+  WorkNode work;
+  uint32_t next;  // of its inputs
+};
+
 // Everything that one eval has to do, inputs before users.
 struct Work {
   std::vector<WorkNode> nodes;
+  std::vector<WorkFrame> open;  // while collecting
   std::vector<Arrays> lowered;
   std::vector<std::shared_ptr<Latch>> waits;
   std::unique_ptr<Evaluation> evaluation = std::make_unique<Evaluation>();
@@ -74,6 +82,7 @@ struct Work {
   // As new, but with the memory of its tables.
   void clear() {
     nodes.clear();
+    open.clear();
     lowered.clear();
     waits.clear();
   }
@@ -88,6 +97,11 @@ struct Work {
 // failed node, ValueError for placeholders, Unsupported for an op without kernel and lowering.
 // Nothing is claimed when it throws.
 void collect(std::span<const Array> roots, Work& work, GraphLock& lock);
+
+// eval for callers that hold what long work must not keep from others, such as Python's lock:
+// `before_long` is called, once at most, before anything that may take more than some microseconds.
+// By then it holds nothing else that others wait for.
+void eval(std::span<const Array> arrays, const std::function<void()>& before_long);
 
 // Gives back the claims of the nodes [first, last): they are Unevaluated again.
 void unclaim(Work& work, size_t first, size_t last);

@@ -20,8 +20,8 @@ struct BlockPool {
   void* heads[kClasses];
   uint32_t counts[kClasses];
 
-  void* take(size_t bytes, uint16_t& block_class);
-  void give(void* block, uint16_t block_class, bool keep);
+  void* take(size_t bytes);
+  void give(void* block, size_t bytes, bool keep);
   void clear();
 };
 
@@ -102,9 +102,8 @@ void count_live(Workshop& own, int64_t by) {
     workshops().live += by;
 }
 
-void* BlockPool::take(size_t bytes, uint16_t& block_class) {
+void* BlockPool::take(size_t bytes) {
   size_t index = (bytes + 63) / 64;
-  block_class = static_cast<uint16_t>(std::min(index, kClasses));
   if (index < kClasses && heads[index]) {
     void* block = heads[index];
     heads[index] = *static_cast<void**>(block);
@@ -112,18 +111,19 @@ void* BlockPool::take(size_t bytes, uint16_t& block_class) {
     return block;
   }
   void* block = std::malloc(index * 64);
-  if (!block) throw Error(ErrorKind::OutOfMemory, "out of memory while building a graph");
+  if (!block) throw Error(ErrorKind::OutOfMemory, "out of memory for nodes of a graph");
   return block;
 }
 
-void BlockPool::give(void* block, uint16_t block_class, bool keep) {
-  if (!keep || block_class >= kClasses || counts[block_class] >= kKept) {
+void BlockPool::give(void* block, size_t bytes, bool keep) {
+  size_t index = (bytes + 63) / 64;
+  if (!keep || index >= kClasses || counts[index] >= kKept) {
     std::free(block);
     return;
   }
-  *static_cast<void**>(block) = heads[block_class];
-  heads[block_class] = block;
-  ++counts[block_class];
+  *static_cast<void**>(block) = heads[index];
+  heads[index] = block;
+  ++counts[index];
 }
 
 void BlockPool::clear() {
@@ -182,9 +182,9 @@ void destroy(Workshop& own, Node* node) noexcept {
     delete node->slots[i].data;
     node->slots[i].~Slot();
   }
-  uint16_t block_class = node->block_class;
+  size_t bytes = node->block_bytes;
   node->~Node();
-  own.pool.give(node, block_class, own.open);
+  own.pool.give(node, bytes, own.open);
   count_live(own, -1);
 }
 
@@ -217,11 +217,10 @@ Node* allocate_node(Workshop& own, size_t outputs, size_t inputs, const ParamsTy
   size_t params_at = inputs_at + inputs * sizeof(Array);
   if (params) params_at = align_up(params_at, params->align);
   own.enter();
-  uint16_t block_class = 0;
-  auto* block =
-      static_cast<std::byte*>(own.pool.take(params_at + (params ? params->size : 0), block_class));
+  size_t bytes = params_at + (params ? params->size : 0);
+  auto* block = static_cast<std::byte*>(own.pool.take(bytes));
   auto* node = new (block) Node;
-  node->block_class = block_class;
+  node->block_bytes = static_cast<uint32_t>(bytes);
   node->slots = reinterpret_cast<Slot*>(block + slots_at);
   node->inputs = reinterpret_cast<Array*>(block + inputs_at);
   node->params = params ? block + params_at : nullptr;
@@ -288,6 +287,16 @@ const Op alias_op{.name = "alias",
                   .vjp = &vjp_alias,
                   .jvp = &jvp_alias,
                   .vmap = &vmap_alias};
+
+void* take_block(size_t bytes) {
+  workshop.enter();
+  return workshop.pool.take(bytes);
+}
+
+void give_block(void* block, size_t bytes) noexcept {
+  workshop.enter();
+  workshop.pool.give(block, bytes, workshop.open);
+}
 
 namespace detail {
 

@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "core/array.h"
+#include "core/blocks.h"
 #include "core/op.h"
 
 namespace mica {
@@ -24,6 +25,9 @@ struct ArrayData {
   std::shared_ptr<Buffer> buffer;
   int64_t offset = 0;  // elements
   Strides strides;
+
+  static void* operator new(size_t bytes) { return take_block(bytes); }
+  static void operator delete(void* block, size_t bytes) { give_block(block, bytes); }
 };
 
 struct Slot {
@@ -49,7 +53,7 @@ struct Node {
   Stream stream;
   std::atomic<NodeState> state{NodeState::Unevaluated};
   bool traced = false;       // a transform needs its inputs even after evaluation
-  uint16_t block_class = 0;  // pool size class
+  uint32_t block_bytes = 0;  // of the pooled block
   uint32_t output_count = 0;
   std::atomic<uint32_t> live_slots{0};  // those with handles; only kept for several outputs
   uint32_t input_count = 0;

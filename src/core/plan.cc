@@ -193,6 +193,9 @@ class PlanCache {
     shrink();
   }
 
+  // How many plans have gone; a memo of an earlier count may hold one of them.
+  uint64_t evictions() const { return evictions_.load(std::memory_order_acquire); }
+
   size_t set_limit(size_t plans) {
     std::lock_guard lock(mutex_);
     std::swap(limit_, plans);
@@ -206,6 +209,11 @@ class PlanCache {
   void shrink() {
     while (plans_.size() > limit_ || (words_ > kMaxWords && plans_.size() > 1)) {
       auto last = std::prev(plans_.end());
+      if ((*last)->met.exchange(false, std::memory_order_relaxed)) {  // recently used after all
+        plans_.splice(plans_.begin(), plans_, last);
+        continue;
+      }
+      evictions_.fetch_add(1, std::memory_order_release);
       words_ -= (*last)->key.size();
       auto [from, to] = index_.equal_range(hash_words((*last)->key));
       for (auto it = from; it != to; ++it) {
@@ -222,6 +230,7 @@ class PlanCache {
   std::unordered_multimap<uint64_t, std::list<std::shared_ptr<const Plan>>::iterator> index_;
   size_t limit_ = 1024;
   size_t words_ = 0;
+  std::atomic<uint64_t> evictions_{0};
 };
 
 PlanCache& plan_cache() {
@@ -231,16 +240,25 @@ PlanCache& plan_cache() {
 
 }  // namespace
 
-std::shared_ptr<const Plan> plan_for(const Segment& segment) {
-  uint64_t hash = hash_words(segment.key);
-  if (auto plan = plan_cache().find(hash, segment.key)) {
+const Plan& PlanMemo::plan_for(const Segment& segment) {
+  PlanCache& cache = plan_cache();
+  uint64_t hash = hash_words(segment.key), evictions = cache.evictions();
+  Entry& entry = entries_[hash % entries_.size()];
+  if (entry.plan && entry.hash == hash && entry.evictions == evictions &&
+      entry.plan->key == segment.key) {
     detail::count(detail::live_counters.plan_hits);
-    return plan;
+    if (!entry.plan->met.load(std::memory_order_relaxed))
+      entry.plan->met.store(true, std::memory_order_relaxed);
+    return *entry.plan;
   }
-  detail::count(detail::live_counters.plan_misses);
-  auto plan = make_plan(segment);
-  plan_cache().insert(hash, plan);
-  return plan;
+  auto plan = cache.find(hash, segment.key);
+  detail::count(plan ? detail::live_counters.plan_hits : detail::live_counters.plan_misses);
+  if (!plan) {
+    plan = make_plan(segment);
+    cache.insert(hash, plan);
+  }
+  entry = {std::move(plan), hash, evictions};
+  return *entry.plan;
 }
 
 size_t set_plan_cache_limit(size_t plans) { return plan_cache().set_limit(plans); }

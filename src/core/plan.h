@@ -5,6 +5,8 @@
 // used last. Extents, offsets, scalar values and memory are found when it runs (core/run.h).
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -30,10 +32,23 @@ struct PlanStep {
 struct Plan {
   KeyWords key;
   std::vector<PlanStep> steps;
+  mutable std::atomic<bool> met{false};  // through a memo, since the cache last looked
 };
 
-// From the cache, or made (a plan miss).
-std::shared_ptr<const Plan> plan_for(const Segment& segment);
+// The plans that one thread met last, found again without the lock of the cache.
+class PlanMemo {
+ public:
+  // From the cache, or made (a plan miss). Valid until the next call.
+  const Plan& plan_for(const Segment& segment);
+
+ private:
+  struct Entry {
+    std::shared_ptr<const Plan> plan;
+    uint64_t hash = 0;
+    uint64_t evictions = 0;  // of the cache when the entry was made
+  };
+  std::array<Entry, 16> entries_;  // by hash
+};
 
 // Plans kept at most (least recently used go first); for tests and tuning. Returns the previous
 // limit.

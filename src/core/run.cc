@@ -56,17 +56,15 @@ void Runner::mark_written(size_t step) {
     mark(static_cast<int32_t>(node.first_value + o));
 }
 
-RegionCall Runner::region_call(const RegionStep& step, const Call& call) {
+RegionCall Runner::region_call(const Call& call) const {
+  const RegionStep& step = *call.region;
   std::span<const View> all(views_);
-  params_.clear();
-  for (int32_t node : step.param_nodes)
-    params_.push_back(segment_->nodes[static_cast<size_t>(node)].node->params);
   return {step.program.get(),
           &step.region,
           *call.space,
           all.subspan(call.first_view, call.input_count),
           all.subspan(call.first_view + call.input_count, call.output_count),
-          params_,
+          std::span(params_).subspan(call.first_param, step.param_nodes.size()),
           call.workspace};
 }
 
@@ -78,10 +76,10 @@ void Runner::run_call(const Call& call) {
   try {
     switch (call.kind) {
       case CallKind::Copy:
-        backend_of(call.device).copy(inputs[0], outputs[0]);
+        call.backend->copy(inputs[0], outputs[0]);
         detail::count(live.bytes_copied, inputs[0].size() * size_of(inputs[0].dtype));
         return;
-      case CallKind::Region: backend_of(call.device).run(region_call(*call.region, call)); break;
+      case CallKind::Region: call.backend->run(region_call(call)); break;
       case CallKind::Kernel:
         call.node->kernel->run(
             {call.node->node->op, call.node->node->params, inputs, outputs, call.workspace});
@@ -102,7 +100,7 @@ void Runner::run_recorded(const Call& call) {
   const bool kernel = call.kind == CallKind::Kernel;
   KernelCall asked{nullptr, nullptr, inputs, outputs, {}};
   // Rules may read operands, which only the host's memory allows.
-  if (kernel && backend_of(call.device).shares_host_memory())
+  if (kernel && call.backend->shares_host_memory())
     asked = {call.node->node->op, call.node->node->params, inputs, outputs, {}};
   const Cost cost = cost_of(asked);
   const int64_t start = detail::profile_clock();
@@ -118,7 +116,8 @@ bool Runner::consumed(size_t external, size_t steps) const {
 
 ArrayData* Runner::take_data(int32_t value) {
   Place& at = values_[static_cast<size_t>(value)];
-  return new ArrayData{storage(at).buffer, at.offset, std::move(at.strides)};
+  const Storage& of = storage(at);
+  return new ArrayData{of.own ? of.own : *of.lent, at.offset, at.strides};
 }
 
 void Runner::check_mapped_files() const {

@@ -18,6 +18,8 @@ class Runner {
  public:
   // Reserves everything. On an exception the segment is untouched.
   void bind(const Segment& segment, const Plan& plan);
+  // True if the calls are sure to take some microseconds at most; after bind.
+  bool is_brief() const;
   // Runs the calls. On an exception `completed_steps` says how many plan steps finished.
   void run();
   size_t completed_steps() const { return completed_; }
@@ -37,7 +39,9 @@ class Runner {
     Strides strides;
   };
   struct Storage {
-    std::shared_ptr<Buffer> buffer;
+    Buffer* buffer = nullptr;
+    std::shared_ptr<Buffer> own;                    // if it is ours
+    const std::shared_ptr<Buffer>* lent = nullptr;  // else: that of the external, which lives on
     int32_t live = 0;
     DeviceKind device = DeviceKind::Cpu;
     bool ours = false;      // computed here, or an external that nobody else holds
@@ -49,6 +53,8 @@ class Runner {
     Device device;
     bool skip = false;  // nothing to compute: all outputs are empty
     uint32_t first_view = 0, input_count = 0, output_count = 0;
+    uint32_t first_param = 0;  // of a region's nodes
+    Backend* backend = nullptr;
     const SegmentNode* node = nullptr;
     const RegionStep* region = nullptr;
     const Shape* space = nullptr;
@@ -88,7 +94,7 @@ class Runner {
   void run_call(const Call& call);
   void run_recorded(const Call& call);
   void mark_written(size_t step);
-  RegionCall region_call(const RegionStep& step, const Call& call);
+  RegionCall region_call(const Call& call) const;
 
   const Segment* segment_ = nullptr;
   const Plan* plan_ = nullptr;

@@ -51,9 +51,12 @@ int64_t elements(const Shape& shape) {
 }
 
 Strides row_major(const Shape& shape) {
-  Strides strides(shape.size(), 1);
-  for (size_t i = shape.size(); i-- > 1;)
-    strides[i - 1] = strides[i] * std::max<int64_t>(shape[i], 1);
+  Strides strides = shape;
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(shape[i], 1);
+  }
   return strides;
 }
 
@@ -84,8 +87,9 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* name) {
 }
 
 Strides broadcast_strides(const Shape& shape, const Strides& strides, const Shape& target) {
-  Strides result(target.size(), 0);
+  Strides result = target;
   size_t lead = target.size() - shape.size();
+  for (size_t i = 0; i < lead; ++i) result[i] = 0;
   for (size_t i = 0; i < shape.size(); ++i) {
     result[lead + i] = shape[i] == 1 && target[lead + i] != 1 ? 0 : strides[i];
   }

@@ -25,10 +25,10 @@ class Dims {
     resize(count);
     for (auto& v : *this) v = value;
   }
-  Dims(const Dims& other) { assign(other.data(), other.size_); }
+  Dims(const Dims& other) { copy(other); }
   Dims(Dims&& other) noexcept { take(other); }
   Dims& operator=(const Dims& other) {
-    if (this != &other) assign(other.data(), other.size_);
+    if (this != &other) copy(other);
     return *this;
   }
   Dims& operator=(Dims&& other) noexcept {
@@ -75,6 +75,12 @@ class Dims {
     int64_t* to = data();
     for (size_t i = 0; i < count; ++i) to[i] = values[i];
     size_ = static_cast<uint32_t>(count);
+  }
+  void copy(const Dims& other) {
+    if (capacity_ != kInline || other.capacity_ != kInline) [[unlikely]]
+      return assign(other.data(), other.size_);
+    size_ = other.size_;
+    std::memcpy(inline_, other.inline_, sizeof(inline_));  // whatever the size: no loop
   }
   void take(Dims& other) {
     size_ = other.size_;

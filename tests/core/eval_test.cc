@@ -5,6 +5,7 @@
 
 #include "core/array.h"
 #include "core/counters.h"
+#include "core/graph.h"
 #include "core/node.h"
 #include "core/plan.h"
 #include "ops/create.h"
@@ -188,6 +189,30 @@ TEST(Eval, ASharedGraphInTwoThreads) {
     two.join();
     EXPECT_EQ(shared.to_vector<float>()[0], 201);
   }
+}
+
+TEST(Eval, SaysWhenItMayTakeLong) {
+  auto says = [](const Array& array) {
+    int times = 0;
+    eval(std::span<const Array>(&array, 1), [&] { ++times; });
+    EXPECT_TRUE(array.evaluated());
+    return times;
+  };
+  Array x = vector_of(16);
+  Array large = vector_of(1 << 20), state = large + 0.0f;
+  state.eval();
+  EXPECT_EQ(says(exp(x) + 1.0f), 0);
+  EXPECT_EQ(says(matmul(reshape(x, {4, 4}), reshape(x, {4, 4}))), 0);
+  EXPECT_EQ(says(large + 1.0f), 1);
+  EXPECT_EQ(says(sum(large)), 1);
+  EXPECT_EQ(says(matmul(reshape(large, {1024, 1024}), ones({1024, 1}))), 1);
+  // In place it is as long as what is written, else as what is copied.
+  EXPECT_EQ(says(slice_update(large, x, {0}, {16}, {1})), 1);
+  state = slice_update(state, x, {0}, {16}, {1});
+  EXPECT_EQ(says(state), 0);
+  Array y = x;
+  for (int i = 0; i < 1000; ++i) y = -y;
+  EXPECT_EQ(says(y), 1);
 }
 
 TEST(Eval, AsyncEvalAndReads) {
