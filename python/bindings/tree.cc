@@ -54,6 +54,7 @@ nb::object mapped(nb::handle tree, F& f) {
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(tree.ptr()); ++i)
     list.append(mapped(PySequence_Fast_GET_ITEM(tree.ptr(), i), f));
   if (PyList_Check(tree.ptr())) return list;
+  if (PyTuple_CheckExact(tree.ptr())) return nb::tuple(list);
   if (nb::hasattr(tree, "_fields")) return tree.type()(*list);  // a named tuple
   return nb::tuple(list);
 }

@@ -64,7 +64,10 @@ void Runner::bind_externals() {
                      static_cast<uint32_t>(external.uses) &&
                  data->buffer.use_count() == 1 && data->buffer->writable();
     DeviceKind kind = data->buffer->valid_on(DeviceKind::Cpu) ? DeviceKind::Cpu : DeviceKind::Ref;
-    externals_[e] = {static_cast<int32_t>(storages_.size()), data->offset, data->strides};
+    Place& at = externals_[e];
+    at.storage = static_cast<int32_t>(storages_.size());
+    at.offset = data->offset;
+    at.strides = data->strides;
     Storage& of = storages_.emplace_back();
     of.buffer = data->buffer.get();
     if (alone)

@@ -75,6 +75,7 @@ class Resolver {
       throw_value("[index] {} indices given for an array of {} axes", taken, a.rank());
     if (ellipses > 1) throw_value("[index] more than one ellipsis");
     size_t missing = a.rank() - taken;
+    selection_.selectors.reserve(indices.size() + a.rank());
     for (const Index& index : indices) add(index, missing);
     if (ellipses == 0) add_full(missing);
     place_gathered();
@@ -151,18 +152,24 @@ std::vector<int> iota(size_t count) {
   return axes;
 }
 
-// `a` cut to the places and ranges; gathered axes in full. Of the rank of `a`.
-Array cut(const Array& a, const Selection& selection, Stream s) {
-  ops::SliceParams params{Shape(a.rank(), 0), Shape(a.rank(), 1), a.shape()};
-  bool whole = true;
+// The block of the places and ranges; gathered axes in full. Of the rank of `a`.
+ops::SliceParams block_of(const Array& a, const Selection& selection) {
+  ops::SliceParams block{Shape(a.rank(), 0), Shape(a.rank(), 1), a.shape()};
   for (const Selector& sel : selection.selectors) {
     if (sel.kind != Selector::Place && sel.kind != Selector::Range) continue;
-    params.start[sel.axis] = sel.extent > 0 ? sel.start : 0;
-    params.stride[sel.axis] = sel.step;
-    params.shape[sel.axis] = sel.extent;
-    whole = whole && sel.step == 1 && sel.extent == a.shape()[sel.axis];
+    block.start[sel.axis] = sel.extent > 0 ? sel.start : 0;
+    block.stride[sel.axis] = sel.step;
+    block.shape[sel.axis] = sel.extent;
   }
-  return whole ? a : apply(ops::slice_op, {a}, std::move(params), s);
+  return block;
+}
+
+// `a` cut to that block.
+Array cut(const Array& a, const Selection& selection, Stream s) {
+  ops::SliceParams block = block_of(a, selection);
+  bool forward =
+      std::all_of(block.stride.begin(), block.stride.end(), [](int64_t step) { return step == 1; });
+  return forward && block.shape == a.shape() ? a : apply(ops::slice_op, {a}, std::move(block), s);
 }
 
 // Reads at index arrays: [gathered axes, kept axes in order].
@@ -267,6 +274,7 @@ Array combine(const Array& old, const Array& value, ScatterMode mode, Stream s) 
 
 // A value may have more axes than the place it goes to, if they are leading ones of extent 1.
 Array without_leading_units(const Array& value, size_t rank, Stream s) {
+  if (value.rank() <= rank) return value;
   Shape shape = value.shape();
   while (shape.size() > rank && shape[0] == 1) shape.erase(0);
   return reshape(value, shape, s);
@@ -274,19 +282,15 @@ Array without_leading_units(const Array& value, size_t rank, Stream s) {
 
 Array update_cut(const Array& a, const Selection& selection, const Array& value, ScatterMode mode,
                  Stream s) {
-  Array part = cut(a, selection, s);
-  if (part.size() == 0) {
-    broadcast_to(value, selection.result(), s);  // says what does not fit
-    return a;
-  }
-  Array update = reshape(broadcast_to(value, selection.result(), s), part.shape(), s);
-  ops::SliceUpdateParams params{Shape(a.rank(), 0), Shape(a.rank(), 1)};
-  for (const Selector& sel : selection.selectors) {
-    if (sel.axis < 0) continue;
-    params.start[sel.axis] = sel.start;
-    params.stride[sel.axis] = sel.step;
-  }
-  return apply(ops::slice_update_op, {a, combine(part, update, mode, s)}, std::move(params), s);
+  Shape shape = selection.result();
+  ops::SliceParams block = block_of(a, selection);
+  Array update = without_leading_units(value, shape.size(), s);
+  update = broadcast_to(update, shape, s);  // says what does not fit
+  if (elements(block.shape) == 0) return a;
+  if (!(block.shape == shape)) update = reshape(update, block.shape, s);
+  if (mode != ScatterMode::Set) update = combine(cut(a, selection, s), update, mode, s);
+  return apply(ops::slice_update_op, {a, std::move(update)},
+               ops::SliceUpdateParams{std::move(block.start), std::move(block.stride)}, s);
 }
 
 }  // namespace
@@ -334,8 +338,8 @@ Array index_update(const Array& a, std::span<const Index> indices, const Array& 
     return where(reshape(mask, shape, s), combine(a, scalar, mode, s), a, s);
   }
   Selection selection = Resolver(a, indices).take();
-  given = without_leading_units(given, selection.result().size(), s);
   if (!selection.gathers) return update_cut(a, selection, given, mode, s);
+  given = without_leading_units(given, selection.result().size(), s);
   return scatter_selected(a, selection, given, mode, s);
 }
 

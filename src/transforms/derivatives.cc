@@ -91,32 +91,45 @@ Arrays double_vjp(const Op& op, const Application& app, std::span<const Array> t
   return result;
 }
 
+// What pulling a node needs, kept from node to node.
+struct PullTables {
+  Arrays outputs, given;
+  std::vector<bool> wanted;
+
+  void clear() {
+    outputs.clear();
+    given.clear();
+    wanted.clear();
+  }
+};
+
 // Pulls the cotangents of one node back to its inputs.
-void pull_node(const TracedGraph& graph, size_t k, Arrays& cotangents) {
+void pull_node(const TracedGraph& graph, size_t k, Arrays& cotangents, PullTables& tables) {
   Node* node = graph.nodes()[k];
   size_t first = graph.first_value(k);
   bool reached = false;
   for (uint32_t i = 0; i < node->output_count; ++i) reached |= cotangents[first + i].defined();
   if (!reached) return;
 
-  Arrays outputs = Array::all_of(node);
-  Arrays given;
+  auto& [outputs, given, wanted] = tables;
   for (uint32_t i = 0; i < node->output_count; ++i) {
+    outputs.push_back(Array::share(&node->slots[i]));
     Array& cotangent = cotangents[first + i];
     given.push_back(cotangent.defined() ? std::move(cotangent)
                                         : zeros_like(outputs[i], node->stream));
     cotangent = Array();
   }
   std::span<const Array> inputs = node->input_span();
-  std::vector<bool> wanted;
   for (const Array& input : inputs) wanted.push_back(graph.number(input) >= 0);
   Arrays found = apply_vjp(*node->op, {inputs, outputs, node->params, node->stream}, given, wanted);
   MICA_ASSERT(found.size() == inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!wanted[i] || !found[i].defined()) continue;
     check_like("vjp", *node->op, found[i], inputs[i]);
-    accumulate(cotangents[static_cast<size_t>(graph.number(inputs[i]))], found[i], node->stream);
+    accumulate(cotangents[static_cast<size_t>(graph.number(inputs[i]))], std::move(found[i]),
+               node->stream);
   }
+  tables.clear();
 }
 
 void push_node(const TracedGraph& graph, size_t k, Arrays& tangents) {
@@ -167,7 +180,8 @@ Arrays pull_back(std::span<const Array> outputs, std::span<const Array> given,
     if (number < 0) continue;
     accumulate(cotangents[static_cast<size_t>(number)], given[i], outputs[i].node()->stream);
   }
-  for (size_t k = graph.nodes().size(); k-- > 0;) pull_node(graph, k, cotangents);
+  PullTables tables;
+  for (size_t k = graph.nodes().size(); k-- > 0;) pull_node(graph, k, cotangents, tables);
   cotangents.resize(sources.size());
   return cotangents;
 }

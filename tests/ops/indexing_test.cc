@@ -3,6 +3,7 @@
 #include <random>
 
 #include "base/expect_error.h"
+#include "core/counters.h"
 #include "ops/create.h"
 #include "ops/on_devices.h"
 #include "transforms/autograd.h"
@@ -113,6 +114,19 @@ TEST(Indexing, Updates) {
 }
 
 // Reading back what was written, for random mixtures of all kinds of indices.
+// What is replaced is not read.
+TEST(Indexing, AnAssignedBlockIsOneOperation) {
+  Array a = counting({4, 3}), row = counting({1, 3}), rows = counting({2, 3});
+  auto nodes = [](auto&& f) {
+    int64_t before = counters().nodes;
+    f();
+    return counters().nodes - before;
+  };
+  EXPECT_EQ(nodes([&] { index_update(a, {Slice{1, 2}}, row); }), 1);
+  EXPECT_EQ(nodes([&] { index_update(a, {Slice{{}, {}, 2}}, rows); }), 1);
+  EXPECT_EQ(nodes([&] { index_update(a, {Slice{1, 2}}, row, ScatterMode::Add); }), 3);
+}
+
 TEST(Indexing, WhatIsWrittenIsRead) {
   std::mt19937 random(11);
   auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
