@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -167,6 +168,27 @@ TEST_P(GemmTest, OperandsAsTheyLie) {
       a.columns = 256;
       a.values = values;
       expect_product<float>(a, Matrix(256, 70, dtype, Lie::Rows, seed), Dtype::F32);
+    }
+}
+
+// Operands that follow are fetched, not read: nothing needs to be where they end.
+TEST_P(GemmTest, OperandsThatFollow) {
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16})
+    for (Lie lie : {Lie::Rows, Lie::Columns, Lie::Strided}) {
+      Matrix a(70, 90, dtype, lie, 1), b(90, 66, dtype, lie, 2);
+      auto alone = product<float>(a, b, Dtype::F32);
+      std::vector<float> out(70 * 66);
+      Gemm<float> gemm{.m = 70,
+                       .n = 66,
+                       .k = 90,
+                       .left = {a.first, dtype, a.row_stride, a.column_stride},
+                       .right = {b.first, dtype, b.column_stride, b.row_stride},
+                       .out = {reinterpret_cast<std::byte*>(out.data()), Dtype::F32, 66},
+                       .next_left = reinterpret_cast<const std::byte*>(64),
+                       .next_right = b.bytes.data() + b.bytes.size()};
+      Aligned workspace(gemm.workspace());
+      gemm.run(workspace.span);
+      EXPECT_EQ(std::memcmp(out.data(), alone.data(), alone.size()), 0);
     }
 }
 

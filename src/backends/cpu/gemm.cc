@@ -151,6 +151,10 @@ class BlockRun {
     longer_panels_ = m_ % left_panels_;
     packed_left_ = b_.left_in_place ? 0 : left_panels_;
     choose_tasks();
+    if (g_.next_left && g_.m == m_ && g_.n == n_ && g_.k <= b_.depth) {
+      left_bytes_ = span_bytes(g_.left, m_);
+      ahead_share_ = (left_bytes_ + span_bytes(g_.right, n_)) / (left_panels_ * right_panels_);
+    }
   }
 
   void run() {
@@ -271,7 +275,9 @@ class BlockRun {
                      .ldb = stride,
                      .c = nullptr,
                      .ldc = sums_stride_,
-                     .accumulate = k0 > 0};
+                     .accumulate = k0 > 0,
+                     .ahead = reinterpret_cast<const std::byte*>(panel),
+                     .ahead_step = 0};
     for (int64_t i = left0; i < left1; ++i) {
       const int64_t row = left_begin(i);
       tile.m = static_cast<int>(left_begin(i + 1) - row);
@@ -280,8 +286,23 @@ class BlockRun {
         find_left(row, k0, tile);
       else
         tile.a = left_ + i * b_.left_panel;
+      if (ahead_share_ > 0) look_ahead(j * left_panels_ + i, tile);
       b_.kernels.multiply(tile);
     }
+  }
+
+  // Each tile fetches its share of the operands of the product that follows.
+  void look_ahead(int64_t number, GemmTile<T>& tile) const {
+    int64_t from = number * ahead_share_;
+    tile.ahead_step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
+    tile.ahead = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
+  }
+
+  // Of the memory of a matrix without gaps; otherwise 0.
+  int64_t span_bytes(const GemmOperand& operand, int64_t vectors) const {
+    int64_t k = g_.k * (g_.kernels ? 2 : 1), least = operand.inner_stride == 1 ? k : vectors;
+    bool dense = std::max(operand.inner_stride, operand.vector_stride) <= least;
+    return dense ? vectors * k * size_of(operand.dtype) : 0;
   }
 
   void find_left(int64_t row, int64_t k0, GemmTile<T>& tile) const {
@@ -360,8 +381,9 @@ class BlockRun {
   int64_t m0_, m_, n0_, n_;
   T *left_, *right_, *sums_;
   int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
-  int64_t panel_rows_, longer_panels_;  // rows of a left panel; so many have one more
-  int64_t packed_left_;                 // left panels that are packed: all or none
+  int64_t panel_rows_, longer_panels_;        // rows of a left panel; so many have one more
+  int64_t left_bytes_ = 0, ahead_share_ = 0;  // to be fetched: of the next left operand, per tile
+  int64_t packed_left_;                       // left panels that are packed: all or none
 };
 
 }  // namespace

@@ -74,6 +74,8 @@ struct Gemm {
   int64_t m = 0, n = 0, k = 0;
   GemmOperand left, right;
   GemmOutput out;
+  // Operands of the product that follows, laid out as those of this one: fetched meanwhile.
+  const std::byte *next_left = nullptr, *next_right = nullptr;
   const GemmKernels<T>* kernels = nullptr;  // others than those of T; k is in their terms
 
   size_t workspace() const;

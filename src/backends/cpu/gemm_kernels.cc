@@ -71,12 +71,15 @@ HWY_INLINE T element(const T* p) {
 // unrolled by pragmas: unrolled later by the optimizer, they would leave the sums in memory.
 template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride,
-                             const S* HWY_RESTRICT b, int64_t ldb, hn::Vec<Tag<T>> (&sum)[R][V]) {
+                             const S* HWY_RESTRICT b, int64_t ldb, const std::byte* ahead,
+                             int64_t ahead_step, hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
   // A pointer for every three rows: the addresses of the others need no register.
   const T* rows[(R + 2) / 3];
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * stride;
   for (int64_t k = 0; k < kc; ++k) {
+    prefetch_far(ahead);
+    ahead += ahead_step;
     hn::Vec<Tag<T>> row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
@@ -113,10 +116,10 @@ void multiply_block(const GemmTile<T>& tile) {
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
-  if (accumulate)
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) hwy::Prefetch(tile.c + r * ldc + v * L);
-  sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb, sum);
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) hwy::Prefetch(tile.c + r * ldc + v * L);
+  sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb,
+                                         tile.ahead, tile.ahead_step, sum);
   T* c = known_from_here(tile.c);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, c += ldc)
@@ -138,8 +141,8 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
-  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb,
-                                              sum);
+  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb, b,
+                                              0, sum);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4

@@ -47,6 +47,8 @@ struct GemmTile {
   T* c;
   int64_t ldc;
   bool accumulate;
+  const std::byte* ahead;  // memory that will be read soon: kc places, so many bytes apart
+  int64_t ahead_step;
 };
 
 template <class T>

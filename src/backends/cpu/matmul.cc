@@ -44,10 +44,20 @@ struct Products {
     count = batches.count();
   }
 
+  const std::byte* left(int64_t index) const {
+    return first.left.data + batches.offset(0, index) * size_of(first.left.dtype);
+  }
+  const std::byte* right(int64_t index) const {
+    return first.right.data + batches.offset(1, index) * size_of(first.right.dtype);
+  }
   Gemm<T> at(int64_t index) const {
     Gemm<T> product = first;
-    product.left.data += batches.offset(0, index) * size_of(first.left.dtype);
-    product.right.data += batches.offset(1, index) * size_of(first.right.dtype);
+    product.left.data = left(index);
+    product.right.data = right(index);
+    if (index + 1 < count) {
+      product.next_left = left(index + 1);
+      product.next_right = right(index + 1);
+    }
     product.out.data += index * first.m * first.n * size_of(first.out.dtype);
     return product;
   }
@@ -81,7 +91,9 @@ void run_products(const KernelCall& call) {
     return;
   }
   std::atomic<int64_t> next{0};
-  int64_t chunk = std::max<int64_t>(1, static_cast<int64_t>(1e5 / (products.work() + 1000)));
+  // Products that follow each other fetch each other's operands.
+  int64_t chunk = std::clamp(products.count / (8 * slots), int64_t{1},
+                             static_cast<int64_t>(1 + 1e8 / (products.work() + 1000)));
   ThreadPool::shared().parallel_for(slots, 1, [&](int64_t begin, int64_t end) {
     for (int64_t slot = begin; slot < end; ++slot)
       for (;;) {
