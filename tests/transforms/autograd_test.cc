@@ -66,6 +66,29 @@ TEST(Grad, AddsUpWhereAValueIsUsedTwice) {
   expect_values(g, {2 * std::exp(0.6) + std::exp(0.3)});
 }
 
+TEST(Grad, ArgumentsWithValuesNeedNoEvaluation) {
+  auto f = [](const Arrays& a) {
+    reset_counters();
+    EXPECT_EQ(a[0].item<float>(), 2);
+    EXPECT_EQ(counters().plan_hits + counters().plan_misses, 0);
+    return Arrays{sum(a[0] * a[0])};
+  };
+  expect_values(value_and_grad(f, {0})({vector_of({2})}).grads[0], {4});
+}
+
+TEST(Grad, AnArgumentThatIsReturnedHoldsNoHistory) {
+  auto step = value_and_grad([](const Arrays& a) { return Arrays{sum(a[0] * a[0]), a[0]}; }, {0});
+  Array state = vector_of({1, 2});
+  int64_t live = 0;
+  for (int i = 0; i < 10; ++i) {
+    state = step({state}).values[1];
+    state.eval();
+    if (i == 1) live = live_nodes();
+  }
+  EXPECT_EQ(live_nodes(), live);
+  expect_values(state, {1, 2});
+}
+
 TEST(Grad, Nests) {
   std::function<Array(const Array&)> f = [](const Array& x) { return sum(x * x * x * x); };
   Array x = vector_of({1.5});
