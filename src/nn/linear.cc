@@ -4,6 +4,7 @@
 #include "ops/index.h"
 #include "ops/matmul.h"
 #include "ops/quantized.h"
+#include "ops/quantized_matmuls.h"
 #include "ops/shape.h"
 
 namespace mica::nn {
@@ -56,8 +57,33 @@ void Linear::visit(Visitor& visitor) {
 }
 
 Array Linear::operator()(const Array& x) const {
-  Array y = transposed_ ? astype(matmul(x, dense_), x.dtype()) : matrix_.times(x);
+  return finished(transposed_ ? matmul(x, dense_) : matrix_.times(x), x);
+}
+
+Array Linear::finished(const Array& product, const Array& x) const {
+  Array y = astype(product, x.dtype());
   return has_bias_ ? astype(y + bias_, x.dtype()) : y;
+}
+
+Arrays Linear::together(const Array& x, std::initializer_list<const Linear*> layers) {
+  const auto& quantization = (*layers.begin())->matrix_.quantization();
+  Arrays results, weights, scales, biases;
+  for (const Linear* layer : layers) {
+    const Matrix& matrix = layer->matrix_;
+    if (!quantization || layer->transposed_ || matrix.quantization() != quantization) break;
+    weights.push_back(matrix.weight());
+    scales.push_back(matrix.scales());
+    biases.push_back(matrix.biases());
+  }
+  if (weights.size() != layers.size()) {
+    for (const Linear* layer : layers) results.push_back((*layer)(x));
+    return results;
+  }
+  const Arrays products = quantized_matmuls(x, weights, scales, biases, quantization->group_size,
+                                            quantization->bits, {}, quantization->activation_bits);
+  for (const Linear* layer : layers)
+    results.push_back(layer->finished(products[results.size()], x));
+  return results;
 }
 
 }  // namespace mica::nn

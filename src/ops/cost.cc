@@ -10,6 +10,7 @@
 #include "ops/index.h"
 #include "ops/matmul.h"
 #include "ops/quantized.h"
+#include "ops/quantized_matmuls.h"
 #include "ops/registry.h"
 
 namespace mica::ops {
@@ -62,6 +63,13 @@ Cost matmul_cost(const KernelCall& call) {
 Cost quantized_matmul_cost(const KernelCall& call) {
   Cost cost = matmul_cost(call);
   cost.int8 = call.as<QuantizedMatmulParams>().activation_bits == 8;
+  return cost;
+}
+
+Cost quantized_matmuls_cost(const KernelCall& call) {
+  Cost cost{.bytes = bytes_of(call.inputs) + bytes_of(call.outputs), .int8 = true};
+  for (const View& out : call.outputs)
+    cost.flops += 2 * as_double(out.size()) * as_double(call.inputs[0].shape.back());
   return cost;
 }
 
@@ -158,6 +166,7 @@ Cost scatter_cost(const KernelCall& call) {
 void cost_ops(Registry&) {
   set_cost_rule(matmul_op, &matmul_cost);
   set_cost_rule(quantized_matmul_op, &quantized_matmul_cost);
+  set_cost_rule(quantized_matmuls_op, &quantized_matmuls_cost);
   set_cost_rule(gather_mm_op, &gather_mm_cost);
   set_cost_rule(gather_qmm_op, &gather_mm_cost);
   set_cost_rule(expert_matmul_op, &expert_cost);

@@ -83,6 +83,19 @@ TEST_P(ExpertThreads, SeveralRowsEach) {
   }
 }
 
+TEST_P(ExpertThreads, RowsThatCannotBeRoundedAreExact) {
+  for (const auto& [tokens, choices] : {std::pair<int64_t, int64_t>(1, 8), {9, 4}}) {
+    Case odd(tokens, choices);
+    const Array one_of =
+        less(arange(0, static_cast<double>(tokens * choices), 1, Dtype::F32), 3.0f);
+    odd.x = where(reshape(one_of, {tokens, choices, 1}), odd.x * 1e-36f, odd.x).eval();
+    ASSERT_EQ(odd.x.dtype(), Dtype::BF16);
+    const auto found = odd.run(8), expected = odd.expected(8);
+    for (size_t i = 0; i < found.size(); ++i)
+      ASSERT_NEAR(found[i], expected[i], 0.02 * (1e-37 + std::abs(expected[i])));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ExpertThreads, ::testing::Values(1, 2, 5));
 
 }  // namespace

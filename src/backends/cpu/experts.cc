@@ -9,6 +9,7 @@
 
 #include "backends/cpu/grouped.h"
 #include "backends/cpu/quantized.h"
+#include "backends/cpu/quantized_int8.h"
 #include "base/thread_pool.h"
 #include "core/backend.h"
 #include "ops/index.h"
@@ -106,12 +107,16 @@ void run_expert(const KernelCall& call, const ProductOf& product_of, int64_t e,
   product.run(workspace);
 }
 
-void expert_matmul(const KernelCall& call) {
-  Groups groups(expert_of_rows(call), call.as<ops::ExpertParams>().experts);
+// Experts that somebody chose.
+std::vector<int64_t> chosen_experts(const Groups& groups) {
   std::vector<int64_t> chosen;
   for (int64_t e = 0; e < groups.matrices(); ++e) {
     if (!groups.places(e).empty()) chosen.push_back(e);
   }
+  return chosen;
+}
+
+void run_apart(const KernelCall& call, const Groups& groups, const std::vector<int64_t>& chosen) {
   with_products(call, [&](auto&& product_of) {
     const size_t room = room_of(product_of);
     // The number of threads may have changed since there was asked for room.
@@ -132,7 +137,74 @@ void expert_matmul(const KernelCall& call) {
   });
 }
 
+// Products that take rounded activations share what is made of x, and are one loop.
+struct Together {
+  explicit Together(const KernelCall& call)
+      : x(call.inputs[0]),
+        format(quantized_product<float>(call, 0).matrix, x.shape[2]),
+        rows(x.shape[0] * x.shape[1]),
+        prepared((static_cast<size_t>(rows * format.row_bytes) + 63) / 64 * 64) {}
+
+  GemmOperand left() const {
+    return {.data = x.data, .dtype = x.dtype, .vector_stride = x.shape[2]};
+  }
+
+  const View& x;
+  Int8Format format;
+  int64_t rows;
+  size_t prepared;  // bytes
+};
+
+bool runs_together(const KernelCall& call) {
+  const auto& p = call.as<ops::ExpertParams>();
+  return p.activation_bits == 8 && call.inputs[0].shape[2] > 0 &&
+         call.outputs[0].dtype != Dtype::F64;
+}
+
+void run_together(const KernelCall& call, const Groups& groups,
+                  const std::vector<int64_t>& chosen) {
+  const Together shared(call);
+  const int64_t choices = shared.x.shape[1] == 1 ? call.inputs[1].shape[1] : 1;
+  std::vector<Int8Product> products;
+  for (int64_t e : chosen) {
+    const auto one = quantized_product<float>(call, e);
+    Int8Product& product = products.emplace_back(Int8Product{{}, one.matrix, one.n, one.out});
+    product.out.chosen = groups.places(e).data();
+    for (int64_t place : groups.places(e))
+      product.x.push_back(call.workspace.data() + place / choices * shared.format.row_bytes);
+  }
+  if (products.empty()) return;
+  fetch_int8(shared.format, products[0]);
+  const std::vector<int64_t> odd =
+      prepare_int8(shared.format, shared.left(), shared.rows, call.workspace.data());
+  run_int8(shared.format, products);
+  if (odd.empty()) return;
+  for (int64_t e : chosen) {
+    std::vector<int64_t> from, rows;
+    for (int64_t place : groups.places(e)) {
+      from.push_back(place / choices);
+      if (std::find(odd.begin(), odd.end(), from.back()) != odd.end())
+        rows.push_back(static_cast<int64_t>(from.size()) - 1);
+    }
+    auto product = quantized_product<float>(call, e);
+    product.left.chosen = from.data();
+    product.out.chosen = groups.places(e).data();
+    product.run_exactly(rows, call.workspace.subspan(shared.prepared));
+  }
+}
+
+void expert_matmul(const KernelCall& call) {
+  const Groups groups(expert_of_rows(call), call.as<ops::ExpertParams>().experts);
+  const std::vector<int64_t> chosen = chosen_experts(groups);
+  if (runs_together(call))
+    run_together(call, groups, chosen);
+  else
+    run_apart(call, groups, chosen);
+}
+
 size_t workspace(const KernelCall& call) {
+  if (runs_together(call))
+    return Together(call).prepared + quantized_product<float>(call, 0).exact_row_workspace();
   const size_t one = with_products(call, [](auto&& product_of) { return room_of(product_of); });
   return one * static_cast<size_t>(slots_of(call));
 }

@@ -55,6 +55,9 @@ struct QuantizedGemm {
   // What this or any smaller m needs.
   size_t largest_workspace() const;
   void run(std::span<std::byte> workspace) const;
+  // The exact products of some rows, one by one: of those that cannot be rounded.
+  void run_exactly(std::span<const int64_t> rows, std::span<std::byte> workspace) const;
+  size_t exact_row_workspace() const;
 };
 
 extern template struct QuantizedGemm<float>;

@@ -164,7 +164,7 @@ size_t QuantizedGemm<T>::workspace() const {
   if (m == 0 || n == 0 || k == 0) return 0;
   if (!int8) return exact_workspace(*this);
   if constexpr (std::is_same_v<T, float>)
-    return std::max(int8_workspace(*this), exact_workspace(row_of(*this, 0)));
+    return std::max(int8_workspace(*this), exact_row_workspace());
   MICA_ASSERT(false);
 }
 
@@ -181,12 +181,22 @@ void QuantizedGemm<T>::run(std::span<std::byte> workspace) const {
   MICA_ASSERT(workspace.size() >= this->workspace());
   if constexpr (std::is_same_v<T, float>) {
     if (int8 && k > 0) {
-      for (int64_t row : run_int8(*this, workspace)) row_of(*this, row).run(workspace);
-      return;
+      return run_exactly(run_int8(*this, workspace), workspace);
     }
     if (is_dots(*this) && k > 0) return run_dots(*this, workspace);
   }
   as_gemm(*this).run(workspace);
+}
+
+template <class T>
+void QuantizedGemm<T>::run_exactly(std::span<const int64_t> rows,
+                                   std::span<std::byte> workspace) const {
+  for (int64_t row : rows) row_of(*this, row).run(workspace);
+}
+
+template <class T>
+size_t QuantizedGemm<T>::exact_row_workspace() const {
+  return m == 0 || n == 0 || k == 0 ? 0 : exact_workspace(row_of(*this, 0));
 }
 
 template struct QuantizedGemm<float>;

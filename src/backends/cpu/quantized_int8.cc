@@ -18,124 +18,131 @@ constexpr int64_t kPanelDepth = 8192, kMaxRows = 512;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+bool prepare_row(const Int8Format& format, const GemmOperand& x, int64_t i, std::byte* to) {
+  const Int8Kernels& kernels = int8_kernels();
+  if (x.dtype == Dtype::F32 && x.inner_stride == 1)
+    return kernels.prepare(format, reinterpret_cast<const float*>(x.vector(i)), to);
+  Scratch scratch(Scratch::padded(format.k));
+  float* wide = scratch.take(format.k);
+  GemmOperand one = x;
+  one.data = x.vector(i);
+  one.chosen = nullptr;
+  widen_vectors(one, 1, format.k, format.k, wide);
+  return kernels.prepare(format, wide, to);
+}
+
+void prefetch([[maybe_unused]] const std::byte* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 2);
+#endif
+}
+
+// Several products: tiles of rows of their matrices are numbered through.
 class Int8Run {
  public:
-  Int8Run(const QuantizedGemm<float>& product, std::byte* prepared)
-      : p_(product), format_(product.matrix, product.k), prepared_(prepared) {}
+  Int8Run(const Int8Format& format, std::span<const Int8Product> products)
+      : format_(format), products_(products) {
+    for (const Int8Product& p : products) {
+      const auto m = static_cast<int64_t>(p.x.size());
+      const int64_t tiles = m == 0 ? 0 : ceil_div(p.n, rows_of(p));
+      bytes_ += static_cast<double>(tiles * tile_bytes(rows_of(p)) * std::max<int64_t>(1, m / 4));
+      ends_.push_back((ends_.empty() ? 0 : ends_.back()) + tiles);
+    }
+  }
 
-  // The rows that cannot be rounded.
-  std::vector<int64_t> prepare() {
-    std::vector<int64_t> odd;
-    std::mutex mutex;
-    int64_t grain = std::max<int64_t>(1, 8192 / p_.k);
-    ThreadPool::shared().parallel_for(p_.m, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        if (prepare_row(i)) continue;
-        std::memset(prepared_ + i * format_.row_bytes, 0, static_cast<size_t>(format_.row_bytes));
-        std::lock_guard lock(mutex);
-        odd.push_back(i);
-      }
+  void run() {
+    if (ends_.empty() || ends_.back() == 0) return;
+    const auto threads = static_cast<int64_t>(std::min(bytes_ / kShare, 1e6));
+    for_each_tile(ends_.back(), threads, [&](const StreamTile& tile) {
+      if (tile.first) fetch(tile.index);
+      // The last tile fetches itself again, which costs nothing.
+      const Tile at = tile_at(tile.index), next = tile_at(tile.next < 0 ? tile.index : tile.next);
+      const Int8Place ahead{&next.product->matrix, next.row};
+      if (is_few(*at.product))
+        run_dots(at, ahead);
+      else
+        run_panel(at, ahead);
     });
-    return odd;
+  }
+
+  void fetch(int64_t index) const {
+    const Tile tile = tile_at(index);
+    const Int8Place place{&tile.product->matrix, tile.row};
+    const int64_t bytes = tile_bytes(rows_of(*tile.product));
+    for (int64_t i = 0; i < bytes; i += 64) prefetch(place.packed() + i);
+  }
+
+ private:
+  // Bytes of matrices that are worth another thread.
+  static constexpr double kShare = 48 << 10;
+
+  struct Tile {
+    const Int8Product* product;
+    int64_t row;  // its first
+  };
+
+  static bool is_few(const Int8Product& p) { return p.x.size() <= kInt8FewRows; }
+  const Int8PanelKernels& panels_of(const Int8Product& p) const {
+    const bool few = static_cast<int64_t>(p.x.size()) <= kernels_.few;
+    return few ? kernels_.few_rows : kernels_.many_rows;
+  }
+  int64_t rows_of(const Int8Product& p) const { return is_few(p) ? kInt8Rows : panels_of(p).rows; }
+  int64_t tile_bytes(int64_t rows) const { return rows * format_.groups * format_.group_bytes(); }
+
+  Tile tile_at(int64_t index) const {
+    size_t i = 0;
+    if (products_.size() > 1)
+      i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin());
+    const int64_t begin = i == 0 ? 0 : ends_[i - 1];
+    return {&products_[i], (index - begin) * rows_of(products_[i])};
   }
 
   // Few rows of x: packed rows as they lie.
-  void run_dots() {
-    stream(kInt8Rows, [&](const StreamTile& tile) {
-      float values[kInt8FewRows * kInt8Rows];
-      int64_t row = tile.index * kInt8Rows;
-      int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, p_.n - row));
-      kernels_.dots(format_, p_.matrix, row, rows, prepared_, static_cast<int>(p_.m), values,
-                    next_row(tile, kInt8Rows));
-      for (int64_t i = 0; i < p_.m; ++i) store_rounded(values + i * kInt8Rows, rows, i, row);
-    });
+  void run_dots(const Tile& tile, const Int8Place& next) const {
+    const Int8Product& p = *tile.product;
+    float values[kInt8FewRows * kInt8Rows];
+    const int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, p.n - tile.row));
+    const auto m = static_cast<int64_t>(p.x.size());
+    kernels_.dots(format_, p.matrix, tile.row, rows, p.x.data(), static_cast<int>(m), values, next);
+    for (int64_t i = 0; i < m; ++i) store(p, values + i * kInt8Rows, rows, i, tile.row);
   }
 
-  void run_panels() {
-    stream(panels_.rows,
-           [&](const StreamTile& tile) { run_panel(tile.index, next_row(tile, panels_.rows)); });
-  }
-
-  // What the calling thread will read first is on its way while x is made ready.
-  void fetch_first() const { fetch(0, p_.m <= kInt8FewRows ? kInt8Rows : panels_.rows); }
-
- private:
-  // Bytes of a matrix that are worth another thread.
-  static constexpr int64_t kShare = 48 << 10;
-
-  int64_t tile_bytes(int64_t rows) const { return rows * format_.groups * format_.group_bytes(); }
-
-  template <class F>
-  void stream(int64_t rows, F&& f) {
-    int64_t tiles = ceil_div(p_.n, rows);
-    int64_t threads = tiles * tile_bytes(rows) * std::max<int64_t>(1, p_.m / 4) / kShare;
-    for_each_tile(tiles, threads, [&](const StreamTile& tile) {
-      if (tile.first) fetch(tile.index, rows);
-      f(tile);
-    });
-  }
-  // Rows that lie one after the other; the last tile fetches itself again, which costs nothing.
-  int64_t next_row(const StreamTile& tile, int64_t rows) const {
-    return (tile.next < 0 ? tile.index : tile.next) * rows;
-  }
-  void fetch(int64_t tile, int64_t rows) const {
-    const auto* from = reinterpret_cast<const std::byte*>(p_.matrix.packed_row(tile * rows));
-    for (int64_t i = 0; i < tile_bytes(rows); i += 64) prefetch(from + i);
-  }
-  static void prefetch([[maybe_unused]] const std::byte* p) {
-#if defined(__GNUC__)
-    __builtin_prefetch(p, 0, 2);
-#endif
-  }
-
-  bool prepare_row(int64_t i) {
-    const GemmOperand& x = p_.left;
-    std::byte* row = prepared_ + i * format_.row_bytes;
-    if (x.dtype == Dtype::F32 && x.inner_stride == 1)
-      return kernels_.prepare(format_, reinterpret_cast<const float*>(x.vector(i)), row);
-    Scratch scratch(Scratch::padded(p_.k));
-    float* wide = scratch.take(p_.k);
-    GemmOperand one = x;
-    one.data = x.vector(i);
-    one.chosen = nullptr;
-    widen_vectors(one, 1, p_.k, p_.k, wide);
-    return kernels_.prepare(format_, wide, row);
-  }
-
-  void run_panel(int64_t index, int64_t next) {
-    const int width = panels_.rows;
-    const int64_t first = index * width;
-    const int rows = static_cast<int>(std::min<int64_t>(width, p_.n - first));
+  void run_panel(const Tile& tile, const Int8Place& next) const {
+    const Int8Product& p = *tile.product;
+    const Int8PanelKernels& panels = panels_of(p);
+    const int width = panels.rows;
+    const int rows = static_cast<int>(std::min<int64_t>(width, p.n - tile.row));
+    const auto all = static_cast<int64_t>(p.x.size());
     const int64_t depth = std::min(format_.groups, kPanelDepth / format_.group_size);
-    const int64_t m_most = std::min(p_.m, kMaxRows);
+    const int64_t m_most = std::min(all, kMaxRows);
     const int64_t quads = depth * format_.group_size * width / 4;
     Scratch scratch(Scratch::padded(quads) + 2 * Scratch::padded(depth * width) +
                     Scratch::padded(m_most * width));
     Int8Panel panel{reinterpret_cast<uint8_t*>(scratch.take(quads)), scratch.take(depth * width),
                     scratch.take(depth * width)};
     float* sums = scratch.take(m_most * width);
-    for (int64_t m0 = 0; m0 < p_.m; m0 += kMaxRows) {
-      int64_t m = std::min(kMaxRows, p_.m - m0);
+    for (int64_t m0 = 0; m0 < all; m0 += kMaxRows) {
+      const int64_t m = std::min(kMaxRows, all - m0);
       for (int64_t g = 0; g < format_.groups; g += depth) {
-        int64_t groups = std::min(depth, format_.groups - g);
+        const int64_t groups = std::min(depth, format_.groups - g);
         if (m0 == 0 || depth < format_.groups)
-          panels_.unpack(format_, p_.matrix, first, rows, g, groups, panel);
-        panels_.multiply(format_, panel, g, groups, prepared_ + m0 * format_.row_bytes, m, sums,
-                         g > 0, p_.matrix, next);
+          panels.unpack(format_, p.matrix, tile.row, rows, g, groups, panel);
+        panels.multiply(format_, panel, g, groups, p.x.data() + m0, m, sums, g > 0, next);
       }
-      for (int64_t i = 0; i < m; ++i) store_rounded(sums + i * width, rows, m0 + i, first);
+      for (int64_t i = 0; i < m; ++i) store(p, sums + i * width, rows, m0 + i, tile.row);
     }
   }
 
-  void store_rounded(const float* values, int64_t count, int64_t row, int64_t column) const {
-    cpu::store_rounded(values, count, p_.out.dtype, p_.out.at(row, column));
+  static void store(const Int8Product& p, const float* values, int64_t count, int64_t row,
+                    int64_t column) {
+    store_rounded(values, count, p.out.dtype, p.out.at(row, column));
   }
 
-  const QuantizedGemm<float>& p_;
-  Int8Format format_;
-  std::byte* prepared_;
+  const Int8Format& format_;
+  std::span<const Int8Product> products_;
+  std::vector<int64_t> ends_;  // of the products' tiles
+  double bytes_ = 0;
   const Int8Kernels& kernels_ = int8_kernels();
-  const Int8PanelKernels& panels_ = p_.m <= kernels_.few ? kernels_.few_rows : kernels_.many_rows;
 };
 
 }  // namespace
@@ -148,19 +155,43 @@ Int8Format::Int8Format(const QuantizedMatrix& matrix, int64_t k)
       padded_groups(ceil_div(groups, 16) * 16),
       row_bytes(padded_groups * 8 + ceil_div(k, 128) * 128) {}
 
+std::vector<int64_t> prepare_int8(const Int8Format& format, const GemmOperand& x, int64_t m,
+                                  std::byte* prepared) {
+  std::vector<int64_t> odd;
+  std::mutex mutex;
+  const int64_t grain = std::max<int64_t>(1, 8192 / format.k);
+  ThreadPool::shared().parallel_for(m, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::byte* row = prepared + i * format.row_bytes;
+      if (prepare_row(format, x, i, row)) continue;
+      std::memset(row, 0, static_cast<size_t>(format.row_bytes));
+      std::lock_guard lock(mutex);
+      odd.push_back(i);
+    }
+  });
+  return odd;
+}
+
+void fetch_int8(const Int8Format& format, const Int8Product& first) {
+  if (!first.x.empty() && first.n > 0) Int8Run(format, {&first, 1}).fetch(0);
+}
+
+void run_int8(const Int8Format& format, std::span<const Int8Product> products) {
+  Int8Run(format, products).run();
+}
+
 size_t int8_workspace(const QuantizedGemm<float>& product) {
   return static_cast<size_t>(product.m * Int8Format(product.matrix, product.k).row_bytes);
 }
 
 std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace) {
   MICA_ASSERT(workspace.size() >= int8_workspace(product));
-  Int8Run run(product, workspace.data());
-  run.fetch_first();
-  std::vector<int64_t> odd = run.prepare();
-  if (product.m <= kInt8FewRows)
-    run.run_dots();
-  else
-    run.run_panels();
+  const Int8Format format(product.matrix, product.k);
+  Int8Product one{{}, product.matrix, product.n, product.out};
+  for (int64_t i = 0; i < product.m; ++i) one.x.push_back(workspace.data() + i * format.row_bytes);
+  fetch_int8(format, one);
+  std::vector<int64_t> odd = prepare_int8(format, product.left, product.m, workspace.data());
+  run_int8(format, {&one, 1});
   return odd;
 }
 

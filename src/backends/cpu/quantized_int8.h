@@ -44,6 +44,18 @@ struct Int8Format {
 // Rows of the matrix that are multiplied with packed rows together, and the most rows of x then.
 inline constexpr int kInt8Rows = 16, kInt8FewRows = 2;
 
+// A row of a matrix, from which on memory is fetched.
+struct Int8Place {
+  const std::byte* packed() const {
+    return reinterpret_cast<const std::byte*>(matrix->packed_row(row));
+  }
+  const std::byte* scales() const { return matrix->scales_row(row); }
+  const std::byte* biases() const { return matrix->biases_row(row); }
+
+  const QuantizedMatrix* matrix;
+  int64_t row;
+};
+
 // Unpacked rows of the matrix: of each four elements along k the bytes of all rows, then the scales
 // and biases of each group of all rows.
 struct Int8Panel {
@@ -57,10 +69,10 @@ struct Int8PanelKernels {
   void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                  int64_t g0, int64_t groups, const Int8Panel& panel);
   // The products of a panel with m rows of x: out[i * rows + row], added to what is there if they
-  // continue a sum. The rows from `next` on are fetched meanwhile.
+  // continue a sum. What lies from `next` on is fetched meanwhile.
   void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, int64_t m, float* out, bool continues,
-                   const QuantizedMatrix& matrix, int64_t next);
+                   const std::byte* const* x, int64_t m, float* out, bool continues,
+                   const Int8Place& next);
 };
 
 struct Int8Kernels {
@@ -68,10 +80,10 @@ struct Int8Kernels {
   // there is no step: it is then unfinished.
   bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
   // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
-  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row]. Rows from `next` on are fetched
+  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched
   // meanwhile.
   void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
-               const std::byte* x, int count, float* out, int64_t next);
+               const std::byte* const* x, int count, float* out, const Int8Place& next);
   // For up to `few` rows of x, and for more.
   int64_t few;
   Int8PanelKernels few_rows, many_rows;
@@ -81,9 +93,30 @@ const Int8Kernels& int8_kernels();
 // For tests: pretends that the processor has no instruction for sums of byte products.
 void disable_byte_products(bool disabled);
 
-// Matrices of 4 or 8 bits in groups of 32 or more, transposed products.
+// Whether products with matrices of this format are served here.
+inline bool has_int8_products(int bits, int group_size) {
+  return (bits == 4 || bits == 8) && group_size >= 32;
+}
+
+// Makes m rows ready, row_bytes apart. Gives those that cannot be rounded: they are zeros then, and
+// their results are to be overwritten.
+std::vector<int64_t> prepare_int8(const Int8Format& format, const GemmOperand& x, int64_t m,
+                                  std::byte* prepared);
+
+// Rows of x, made ready, times a matrix of n rows.
+struct Int8Product {
+  std::vector<const std::byte*> x;
+  QuantizedMatrix matrix;
+  int64_t n = 0;
+  GemmOutput out;
+};
+// Several products with matrices of one format, as one loop over all of their rows. `first` begins
+// to fetch what the calling thread will read first, and may be called before x is ready.
+void fetch_int8(const Int8Format& format, const Int8Product& first);
+void run_int8(const Int8Format& format, std::span<const Int8Product> products);
+
+// The product of all rows of x: what QuantizedGemm asks for.
 size_t int8_workspace(const QuantizedGemm<float>& product);
-// Gives the rows of x that cannot be rounded; their results are to be overwritten.
 std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace);
 
 }  // namespace mica::cpu

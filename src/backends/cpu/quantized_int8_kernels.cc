@@ -152,13 +152,13 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 // kGroup: 128-bit blocks of a group.
 template <class W, int M, int kGroup>
 HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ahead& ahead,
-                           const std::byte* x, int64_t g0, int64_t n, int32_t* sums) {
+                           const std::byte* const* x, int64_t g0, int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
   constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
   constexpr int kGroups = std::max(1, kLanes / 4 / kGroup);     // of a vector
   const I32 d32;
   const int8_t* integers[M];
-  for (int m = 0; m < M; ++m) integers[m] = f.integers(x + m * f.row_bytes);
+  for (int m = 0; m < M; ++m) integers[m] = f.integers(x[m]);
   for (int64_t g = 0; g < n; g += kGroups) {
     VI32 sum[M][4];
     for (int m = 0; m < M; ++m)
@@ -185,15 +185,14 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ah
 
 template <class W, int M, int kGroup>
 void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int count,
-             const std::byte* x, float* out, int64_t next) {
+             const std::byte* const* x, float* out, const Int8Place& next) {
   const F32 d;
   const I32 d32;
   HWY_ALIGN int32_t sums[M * kChunk * kInt8Rows];
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  Ahead ahead{reinterpret_cast<const std::byte*>(w.packed_row(next))};
-  Ahead scales_ahead{w.scales_row(next)}, biases_ahead{w.biases_row(next)};
+  Ahead ahead{next.packed()}, scales_ahead{next.scales()}, biases_ahead{next.biases()};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
   for (int m = 0; m < M; ++m)
@@ -214,7 +213,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
         biases_ahead.fetch(1);
       }
       for (int m = 0; m < M; ++m) {
-        const std::byte* row = x + m * f.row_bytes;
+        const std::byte* row = x[m];
         const auto step = hn::Set(d, f.steps(row)[g0 + g]), sum = hn::Set(d, f.sums(row)[g0 + g]);
         for (int v = 0; v < kRowVectors; ++v) {
           const int64_t place = g % kScaleGroups * kInt8Rows + v * kLanes;
@@ -234,7 +233,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
 
 template <bool kFast, int M>
 void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-                  const std::byte* x, float* out, int64_t next) {
+                  const std::byte* const* x, float* out, const Int8Place& next) {
   using W4 = Weights<4, kFast>;
   using W8 = Weights<8, kFast>;
   switch (f.group_bytes() / 16 + (f.bits == 8 ? 100 : 0)) {
@@ -249,7 +248,7 @@ void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, 
 
 template <bool kFast>
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-          const std::byte* x, int count, float* out, [[maybe_unused]] int64_t next) {
+          const std::byte* const* x, int count, float* out, const Int8Place& next) {
   static_assert(kInt8FewRows == 2);
   if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out, next);
   dots_of_rows<kFast, 2>(f, w, first, rows, x, out, next);
@@ -370,12 +369,12 @@ HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, in
 
 // What a panel is made from, fetched group by group.
 struct RowsAhead {
-  RowsAhead(const Int8Format& f, const QuantizedMatrix& w, int64_t row, int rows)
-      : packed{reinterpret_cast<const std::byte*>(w.packed_row(row))},
-        scales{w.scales_row(row)},
-        biases{w.biases_row(row)},
+  RowsAhead(const Int8Format& f, const Int8Place& place, int rows)
+      : packed{place.packed()},
+        scales{place.scales()},
+        biases{place.biases()},
         lines(rows * f.group_bytes() / 64),
-        groups_per_line(64 / (rows * size_of(w.scales_dtype))) {}
+        groups_per_line(64 / (rows * size_of(place.matrix->scales_dtype))) {}
   HWY_INLINE void fetch(int64_t group) {
     packed.fetch(lines);
     if (groups_per_line > 1 && group % groups_per_line != 0) return;
@@ -388,13 +387,13 @@ struct RowsAhead {
 
 template <class P, class W, int M>
 void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, float* out, bool continues, RowsAhead* ahead) {
+                   const std::byte* const* x, float* out, bool continues, RowsAhead* ahead) {
   const F32 d;
   const int64_t words = f.group_bytes() / 4;
   const int8_t* integers[M];
   VF32 total[M][P::kVectors];
   for (int m = 0; m < M; ++m) {
-    integers[m] = f.integers(x + m * f.row_bytes);
+    integers[m] = f.integers(x[m]);
     for (int v = 0; v < P::kVectors; ++v)
       total[m][v] = continues ? hn::Load(d, out + m * P::kRows + v * kLanes) : hn::Zero(d);
   }
@@ -409,7 +408,7 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
       const auto scale = hn::Load(d, panel.scales + g * P::kRows + v * kLanes);
       const auto bias = hn::Load(d, panel.biases + g * P::kRows + v * kLanes);
       for (int m = 0; m < M; ++m) {
-        const std::byte* row = x + m * f.row_bytes;
+        const std::byte* row = x[m];
         const auto step = hn::Set(d, f.steps(row)[g0 + g]), x_sum = hn::Set(d, f.sums(row)[g0 + g]);
         total[m][v] = hn::MulAdd(hn::ConvertTo(d, sum[m][v]), hn::Mul(scale, step), total[m][v]);
         total[m][v] = hn::MulAdd(bias, x_sum, total[m][v]);
@@ -423,7 +422,8 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
 
 template <class P, class W, int M = P::kTile>
 void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* x, int64_t m, float* out, bool continues, RowsAhead* ahead) {
+                   const std::byte* const* x, int64_t m, float* out, bool continues,
+                   RowsAhead* ahead) {
   if (m == M) return multiply_tile<P, W, M>(f, panel, g0, groups, x, out, continues, ahead);
   if constexpr (M > 1)
     multiply_rest<P, W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead);
@@ -431,16 +431,16 @@ void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int6
 
 template <class P, bool kFast>
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* x, int64_t m, float* out, bool continues, const QuantizedMatrix& w,
-              int64_t next) {
-  RowsAhead ahead(f, w, next, P::kRows);
+              const std::byte* const* x, int64_t m, float* out, bool continues,
+              const Int8Place& next) {
+  RowsAhead ahead(f, next, P::kRows);
   // Nearly equal tiles.
   int64_t tiles = (m + P::kTile - 1) / P::kTile, done = 0;
   for (int64_t i = 0; i < tiles; ++i) {
     int64_t end = m * (i + 1) / tiles;
     auto run =
         f.bits == 4 ? &multiply_rest<P, Weights<4, kFast>> : &multiply_rest<P, Weights<8, kFast>>;
-    run(f, panel, g0, groups, x + done * f.row_bytes, end - done, out + done * P::kRows, continues,
+    run(f, panel, g0, groups, x + done, end - done, out + done * P::kRows, continues,
         i == 0 && g0 == 0 ? &ahead : nullptr);
     done = end;
   }
@@ -466,20 +466,20 @@ int64_t place_of(const Int8Format& f, int64_t k) {
 }
 
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
-          const std::byte* x, int count, float* out, [[maybe_unused]] int64_t next) {
+          const std::byte* const* x, int count, float* out, const Int8Place&) {
   const PackedRows from(w, first, rows);
-  for (int m = 0; m < count; ++m, x += f.row_bytes)
+  for (int m = 0; m < count; ++m)
     for (int r = 0; r < rows; ++r) {
       float total = 0;
       for (int64_t g = 0; g < f.groups; ++g) {
         int32_t sum = 0;
         for (int64_t i = 0; i < f.group_size; ++i) {
           sum += integer_of(from.packed[r] + g * f.group_bytes(), i, f.bits) *
-                 f.integers(x)[place_of(f, g * f.group_size + i)];
+                 f.integers(x[m])[place_of(f, g * f.group_size + i)];
         }
-        total +=
-            static_cast<float>(sum) * (scale_of(from.scales[r], w.scales_dtype, g) * f.steps(x)[g]);
-        total += scale_of(from.biases[r], w.biases_dtype, g) * f.sums(x)[g];
+        total += static_cast<float>(sum) *
+                 (scale_of(from.scales[r], w.scales_dtype, g) * f.steps(x[m])[g]);
+        total += scale_of(from.biases[r], w.biases_dtype, g) * f.sums(x[m])[g];
       }
       out[m * kInt8Rows + r] = total;
     }
@@ -500,18 +500,17 @@ void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int ro
 }
 
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* x, int64_t m, float* out, bool continues, const QuantizedMatrix&,
-              int64_t) {
-  for (; m > 0; --m, x += f.row_bytes, out += kPanelRows)
+              const std::byte* const* x, int64_t m, float* out, bool continues, const Int8Place&) {
+  for (; m > 0; --m, ++x, out += kPanelRows)
     for (int r = 0; r < kPanelRows; ++r) {
       float total = continues ? out[r] : 0;
       for (int64_t g = 0; g < groups; ++g) {
         int32_t sum = 0;
         for (int64_t i = 0; i < f.group_size; ++i)
           sum += panel.quads[(r * groups + g) * f.group_size + i] *
-                 f.integers(x)[place_of(f, (g0 + g) * f.group_size + i)];
-        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * f.steps(x)[g0 + g]);
-        total += panel.biases[g * kPanelRows + r] * f.sums(x)[g0 + g];
+                 f.integers(*x)[place_of(f, (g0 + g) * f.group_size + i)];
+        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * f.steps(*x)[g0 + g]);
+        total += panel.biases[g * kPanelRows + r] * f.sums(*x)[g0 + g];
       }
       out[r] = total;
     }

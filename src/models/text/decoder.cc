@@ -62,9 +62,11 @@ class Attention {
   };
 
   Projected project(const Array& x_BLD) const {
-    if (!qkv_)
-      return {split((*q_)(x_BLD), heads_, q_norm_), split((*k_)(x_BLD), key_heads_, k_norm_),
-              split((*v_)(x_BLD), key_heads_, {})};
+    if (!qkv_) {
+      const Arrays all = Linear::together(x_BLD, {&*q_, &*k_, &*v_});
+      return {split(all[0], heads_, q_norm_), split(all[1], key_heads_, k_norm_),
+              split(all[2], key_heads_, {})};
+    }
     Array all = (*qkv_)(x_BLD);
     int64_t queries = heads_ * head_dims_, keys = key_heads_ * head_dims_;
     return {split(slice_axis(all, 2, 0, queries), heads_, q_norm_),
@@ -113,7 +115,10 @@ class Mlp {
       return (*down_)(act_(slice_axis(both, 2, 0, width_)) *
                       slice_axis(both, 2, width_, 2 * width_));
     }
-    if (gate_) return (*down_)(act_((*gate_)(x_BLD)) * (*up_)(x_BLD));
+    if (gate_) {
+      const Arrays both = Linear::together(x_BLD, {&*gate_, &*up_});
+      return (*down_)(act_(both[0]) * both[1]);
+    }
     return (*down_)(act_((*up_)(x_BLD)));
   }
 
