@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "region_harness.h"
+#include "targets.h"
 
 namespace mica::test {
 namespace {
@@ -113,10 +114,10 @@ TEST(RegionOps, MatchTheReferenceOnSpecialValues) {
   }
 }
 
-TEST(RegionOps, FloatFunctionsAreAccurateOverTheirWholeRange) {
-  // Every 3571st float, of both signs.
+// Every `step`th float, of both signs.
+void expect_accurate(uint64_t step) {
   std::vector<float> values;
-  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 3571)
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += step)
     values.push_back(detail::bits_to_float(static_cast<uint32_t>(bits)));
   HostArray input(Dtype::F32, {static_cast<int64_t>(values.size())});
   std::memcpy(input.bytes.data(), values.data(), input.bytes.size());
@@ -131,10 +132,76 @@ TEST(RegionOps, FloatFunctionsAreAccurateOverTheirWholeRange) {
       double distance = ulps(want, got, i);
       if (distance > worst) worst = distance, at = i;
     }
-    RecordProperty(row.name, std::to_string(worst));
+    ::testing::Test::RecordProperty(row.name, std::to_string(worst));
     EXPECT_LE(worst, 2) << row.name << " of " << input.get(at) << ": " << got.get(at) << " for "
                         << want.get(at);
   }
+}
+
+TEST(RegionOps, FloatFunctionsAreAccurateOverTheirWholeRange) { expect_accurate(3571); }
+
+class RegionOpsOn : public cpu::TargetTest {};
+INSTANTIATE_TEST_SUITE_P(Targets, RegionOpsOn, cpu::all_targets(), cpu::target_name);
+
+TEST_P(RegionOpsOn, FloatFunctionsAreAccurate) { expect_accurate(199999); }
+
+TEST_P(RegionOpsOn, BoundedFunctionsReachTheirBounds) {
+  const float inf = std::numeric_limits<float>::infinity();
+  struct Case {
+    const char* name;
+    float below, above;
+  };
+  for (const Case& c :
+       {Case{"tanh", -1, 1}, Case{"erf", -1, 1}, Case{"sigmoid", 0, 1}, Case{"exp", 0, inf}}) {
+    for (const Row& row : rows()) {
+      if (std::string(c.name) != row.name) continue;
+      HostArray input(Dtype::F32, {5});
+      const float values[] = {-inf, -105, 105, inf, std::nanf("")};
+      std::memcpy(input.bytes.data(), values, sizeof(values));
+      auto got = run_region_on(DeviceKind::Cpu, one_operation(row, Dtype::F32, {input}))[0];
+      EXPECT_EQ(got.get(0), c.below) << c.name;
+      EXPECT_EQ(got.get(1), c.below) << c.name;
+      EXPECT_EQ(got.get(2), c.above) << c.name;
+      EXPECT_EQ(got.get(3), c.above) << c.name;
+      EXPECT_TRUE(std::isnan(got.get(4))) << c.name;
+    }
+  }
+}
+
+// Rounded between two operations, in registers.
+TEST_P(RegionOpsOn, EveryValueOfAHalfTypeIsRoundedAsByTheReference) {
+  for (Dtype dtype : {Dtype::BF16, Dtype::F16}) {
+    HostArray input(dtype, {65536});
+    for (uint32_t bits = 0; bits < 65536; ++bits) {
+      auto half = static_cast<uint16_t>(bits);
+      std::memcpy(input.bytes.data() + 2 * bits, &half, 2);
+    }
+    RegionCase c;
+    c.space = input.shape;
+    ops::FillParams factor{{}, dtype, 0.7, 0}, term{{}, dtype, 0.01, 0};
+    int16_t x = c.input(input, {1});
+    int16_t product = c.add(ops::multiply_op, dtype, {x, c.add(ops::fill_op, dtype, {}, &factor)});
+    int16_t sum = c.add(ops::add_op, dtype, {product, c.add(ops::fill_op, dtype, {}, &term)});
+    c.output(c.add(ops::multiply_op, dtype, {sum, x}));
+    auto want = run_region_on(DeviceKind::Ref, c)[0], got = run_region_on(DeviceKind::Cpu, c)[0];
+    for (int64_t i = 0; i < want.size(); ++i)
+      ASSERT_EQ(ulps(want, got, i), 0) << dtype_name(dtype) << " of " << input.get(i) << ": "
+                                       << got.get(i) << " for " << want.get(i);
+  }
+}
+
+TEST_P(RegionOpsOn, EveryNaNStaysOneInBfloat16) {
+  HostArray input(Dtype::F32, {4});
+  const uint32_t bits[] = {0x7fffffff, 0x7f800001, 0xffffffff, 0xff800001};
+  std::memcpy(input.bytes.data(), bits, sizeof(bits));
+  RegionCase c;
+  c.space = input.shape;
+  ops::CastParams params{Dtype::BF16};
+  int16_t narrow = c.add(ops::cast_op, Dtype::BF16, {c.input(input, {1})}, &params);
+  c.output(narrow);
+  c.output(c.add(ops::add_op, Dtype::BF16, {narrow, narrow}));
+  for (const HostArray& got : run_region_on(DeviceKind::Cpu, c))
+    for (int64_t i = 0; i < got.size(); ++i) EXPECT_TRUE(std::isnan(got.get(i))) << i;
 }
 
 TEST(RegionOps, CastsMatchTheReferenceBetweenAllDtypes) {

@@ -103,9 +103,15 @@ void select(MICA_BLOCK) {
   MICA_NEXT(choose<reversed>(link, i, 0, a), choose<reversed>(link, i, 1, b),
             choose<reversed>(link, i, 2, c), choose<reversed>(link, i, 3, d));
 }
-template <class Half>
+// The result of an operation on values of a half type, or any float.
+template <class Half, bool of_half>
 struct round_code {
-  HWY_INLINE Float operator()(Float x) const { return rounded_to(f32, x, TypeTag<Half>()); }
+  HWY_INLINE Float operator()(Float x) const {
+#if MICA_TABLES
+    if constexpr (of_half && std::is_same_v<Half, bfloat16_t>) return rounded_bfloat16<false>(x);
+#endif
+    return rounded_to(f32, x, TypeTag<Half>());
+  }
 };
 
 // Ends.
@@ -118,6 +124,22 @@ void end([[maybe_unused]] MICA_BLOCK) {
   store(f32, c, to + 2 * lanes());
   store(f32, d, to + 3 * lanes());
 }
+#if MICA_TABLES
+// Two vectors of bfloat16 in the upper halves of their lanes, together in one.
+HWY_INLINE __m512i joined(Float x, Float y) {
+  alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                    23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                    45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  auto bits = [](Float v) HWY_ATTR { return _mm512_castps_si512(rounded_bfloat16<true>(v).raw); };
+  return _mm512_permutex2var_epi16(bits(x), _mm512_load_si512(kUpper), bits(y));
+}
+template <>
+void end<bfloat16_t>([[maybe_unused]] MICA_BLOCK) {
+  auto* to = static_cast<bfloat16_t*>(out) + i;
+  _mm512_storeu_si512(to, joined(a, b));
+  _mm512_storeu_si512(to + 2 * lanes(), joined(c, d));
+}
+#endif
 template <class T>
 void end_stream([[maybe_unused]] MICA_BLOCK) {
   alignas(64) T block[kChainPad];
@@ -129,6 +151,14 @@ void end_stream([[maybe_unused]] MICA_BLOCK) {
   for (size_t k = 0; k < size; k += hn::Lanes(bytes))
     hn::Stream(hn::Load(bytes, from + k), bytes, to + k);
 }
+#if MICA_TABLES
+template <>
+void end_stream<bfloat16_t>([[maybe_unused]] MICA_BLOCK) {
+  auto* to = static_cast<bfloat16_t*>(out) + i;
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), joined(a, b));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * lanes()), joined(c, d));
+}
+#endif
 template <>
 void end_stream<float>([[maybe_unused]] MICA_BLOCK) {
   float* to = static_cast<float*>(out) + i;
@@ -282,6 +312,7 @@ MICA_FLOAT_1(exp, exp_float(f32, x))
 MICA_FLOAT_1(log, natural_log(f32, x))
 MICA_FLOAT_1(sigmoid, sigmoid_float(f32, x))
 MICA_FLOAT_1(erf, erf_float(f32, x))
+MICA_FLOAT_1(tanh, tanh_float(f32, x))
 MICA_FLOAT_1(floor, hn::Floor(x))
 MICA_FLOAT_1(ceil, hn::Ceil(x))
 MICA_FLOAT_1(rint, hn::Round(x))
@@ -311,7 +342,6 @@ MICA_WIDE_1(arctan, arctan2_wide(f64, x, hn::Set(f64, 1.0)))
 MICA_WIDE_2(arctan2, arctan2_wide(f64, x, y))
 MICA_WIDE_1(sinh, unbounded_odd_of(x, sinh_wide(f64, x)))
 MICA_WIDE_1(cosh, cosh_wide(f64, x))
-MICA_WIDE_1(tanh, tanh_wide(f64, x))
 MICA_WIDE_1(arcsinh, unbounded_odd_of(x, arcsinh_of(hn::Abs(x))))
 MICA_WIDE_1(arccosh, arccosh_of(within(x, 1, std::numeric_limits<double>::infinity())))
 MICA_WIDE_1(arctanh, odd_of(x, arctanh_of(within(hn::Abs(x), 0, 1))))
@@ -337,16 +367,16 @@ std::span<const VectorRow> vector_rows() {
       MICA_1(abs) MICA_1(negative) MICA_1(sign) MICA_1(square) MICA_1(sqrt) MICA_1(rsqrt)
           MICA_1(reciprocal) MICA_2(add) MICA_2(subtract) MICA_2(multiply) MICA_2(divide) MICA_2(
               floor_divide) MICA_2(maximum) MICA_2(minimum) MICA_1(exp) MICA_1(log) MICA_1(sigmoid)
-              MICA_1(erf) MICA_1(floor) MICA_1(ceil) MICA_1(rint) MICA_TEST(isnan) MICA_TEST(isinf)
-                  MICA_TEST(isfinite) MICA_COMPARISON(equal) MICA_COMPARISON(not_equal)
-                      MICA_COMPARISON(less) MICA_COMPARISON(less_equal) MICA_COMPARISON(greater)
-                          MICA_COMPARISON(greater_equal) MICA_WIDE2(remainder) MICA_WIDE2(power)
-                              MICA_WIDE(expm1) MICA_WIDE(log2) MICA_WIDE(log10) MICA_WIDE(log1p)
-                                  MICA_WIDE2(logaddexp) MICA_WIDE(sin) MICA_WIDE(cos) MICA_WIDE(tan)
-                                      MICA_WIDE(arcsin) MICA_WIDE(arccos) MICA_WIDE(arctan)
-                                          MICA_WIDE2(arctan2) MICA_WIDE(sinh) MICA_WIDE(cosh)
-                                              MICA_WIDE(tanh) MICA_WIDE(arcsinh) MICA_WIDE(arccosh)
-                                                  MICA_WIDE(arctanh) MICA_WIDE(erfinv)};
+              MICA_1(erf) MICA_1(tanh) MICA_1(floor) MICA_1(ceil) MICA_1(rint) MICA_TEST(isnan)
+                  MICA_TEST(isinf) MICA_TEST(isfinite) MICA_COMPARISON(equal) MICA_COMPARISON(
+                      not_equal) MICA_COMPARISON(less) MICA_COMPARISON(less_equal)
+                      MICA_COMPARISON(greater) MICA_COMPARISON(greater_equal) MICA_WIDE2(remainder)
+                          MICA_WIDE2(power) MICA_WIDE(expm1) MICA_WIDE(log2) MICA_WIDE(log10)
+                              MICA_WIDE(log1p) MICA_WIDE2(logaddexp) MICA_WIDE(sin) MICA_WIDE(cos)
+                                  MICA_WIDE(tan) MICA_WIDE(arcsin) MICA_WIDE(arccos)
+                                      MICA_WIDE(arctan) MICA_WIDE2(arctan2) MICA_WIDE(sinh)
+                                          MICA_WIDE(cosh) MICA_WIDE(arcsinh) MICA_WIDE(arccosh)
+                                              MICA_WIDE(arctanh) MICA_WIDE(erfinv)};
   return rows;
 }
 
@@ -360,9 +390,10 @@ LinkFunction start_of(Dtype stored) {
 LinkFunction select_of(bool reversed) {
   return reversed ? MICA_ERASED(select<true>) : MICA_ERASED(select<false>);
 }
-LinkFunction round_of(Dtype half) {
-  return half == Dtype::F16 ? MICA_ERASED(unary<round_code<float16_t>>)
-                            : MICA_ERASED(unary<round_code<bfloat16_t>>);
+LinkFunction round_of(Dtype half, bool of_half) {
+  if (half == Dtype::F16) return MICA_ERASED(unary<round_code<float16_t, false>>);
+  return of_half ? MICA_ERASED(unary<round_code<bfloat16_t, true>>)
+                 : MICA_ERASED(unary<round_code<bfloat16_t, false>>);
 }
 LinkFunction end_of(Dtype stored, bool stream) {
   switch (stored) {
@@ -407,7 +438,9 @@ LinkFunction chain_constant(const Op& op, bool reversed) {
   return !row ? nullptr : reversed ? row->constant_reversed : row->constant;
 }
 LinkFunction chain_select(bool reversed) { return HWY_DYNAMIC_DISPATCH(select_of)(reversed); }
-LinkFunction chain_round(Dtype half) { return HWY_DYNAMIC_DISPATCH(round_of)(half); }
+LinkFunction chain_round(Dtype half, bool of_half) {
+  return HWY_DYNAMIC_DISPATCH(round_of)(half, of_half);
+}
 LinkFunction chain_end(Dtype stored, bool stream) {
   return HWY_DYNAMIC_DISPATCH(end_of)(stored, stream);
 }

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backends/cpu/tables-inl.h"
 #include "core/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -70,16 +71,36 @@ HWY_INLINE VF32 load(F32 d, const bfloat16_t* p) {
   return load_each(d, p);
 #endif
 }
+#if MICA_TABLES
+// A value with the precision of bfloat16. Without `any_nan`, a NaN must be quiet and one of
+// bfloat16, as those are that operations on bfloat16 give.
+template <bool any_nan>
+HWY_INLINE VF32 rounded_bfloat16(VF32 v) {
+  const __m512i bits = _mm512_castps_si512(v.raw);
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  __m512i sum = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  sum = _mm512_mask_add_epi32(sum, odd, sum, _mm512_set1_epi32(1));
+  if (any_nan) {
+    const __mmask16 nan = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_UNORD_Q);
+    sum = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x400000));
+  }
+  return VF32{_mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(-0x10000)))};
+}
+#endif
 #if MICA_LANES_HALF
 // The bits of bfloat16, one in each 32-bit lane.
 HWY_INLINE hn::Vec<hn::Rebind<uint32_t, F32>> bfloat16_bits([[maybe_unused]] F32 d, VF32 v) {
   const hn::Rebind<uint32_t, F32> du32;
+#if MICA_TABLES
+  return hn::ShiftRight<16>(hn::BitCast(du32, rounded_bfloat16<true>(v)));
+#else
   auto bits = hn::BitCast(du32, v);
   auto upper = hn::ShiftRight<16>(bits);
   auto odd = hn::And(upper, hn::Set(du32, 1));
   auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du32, 0x7fff))));
   auto quiet = hn::Or(upper, hn::Set(du32, 0x40));
   return hn::IfThenElse(hn::RebindMask(du32, hn::IsNaN(v)), quiet, rounded);
+#endif
 }
 #endif
 HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
@@ -93,8 +114,10 @@ HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
 #endif
 }
 // A value with the precision of a half type.
-HWY_INLINE VF32 rounded_to(F32 d, VF32 v, TypeTag<bfloat16_t>) {
-#if MICA_LANES_HALF
+HWY_INLINE VF32 rounded_to([[maybe_unused]] F32 d, VF32 v, TypeTag<bfloat16_t>) {
+#if MICA_TABLES
+  return rounded_bfloat16<true>(v);
+#elif MICA_LANES_HALF
   return hn::BitCast(d, hn::ShiftLeft<16>(bfloat16_bits(d, v)));
 #else
   bfloat16_t each[hn::MaxLanes(F32())];
@@ -161,14 +184,27 @@ struct Ahead {
   }
 };
 
-// e^x for x <= 88 to about 1 ulp; 0 below -87.3 (no subnormal results), NaN for NaN. As 2^n * 2^f
-// with |f| <= 1/2: n + 127 stands in the last bits of a sum with 1.5 * 2^23, where the exponent of
-// 2^n is taken from; 2^f is the polynomial of degree 6 with the least relative error (2e-9) of
-// those that are 1 at 0.
+// e^x for x <= 88; 0 below -87.3 (no subnormal results), NaN for NaN. Near 0 to about 1 ulp, which
+// by tables grows by another for every 43 that x lies below.
 HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {
+  const auto log2e = hn::Set(d, 1.44269504088896341f);
+  const auto too_low = hn::Lt(x, hn::Set(d, -87.3f));
+#if MICA_TABLES
+  // 2^n e^r, n in sixteenths: a number whose bits come from a table, and (e^r - 1) / r, error
+  // 1.1e-7.
+  const auto shifted = hn::MulAdd(x, log2e, hn::Set(d, kSixteenths));
+  const auto n = hn::Sub(shifted, hn::Set(d, kSixteenths));
+  const auto r = hn::NegMulAdd(n, hn::Set(d, 0.693147182464599609375f), x);
+  const auto power = power_of_sixteenths(d, shifted);
+  auto q = hn::MulAdd(r, hn::Set(d, 0.16666667f), hn::Set(d, 0.50001469f));
+  q = hn::MulAdd(q, r, hn::Set(d, 1.0f));
+  const auto y = hn::MulAdd(hn::Mul(power, r), q, power);
+#else
+  // 2^n 2^f with |f| <= 1/2: n + 127 stands in the last bits of a sum with 1.5 * 2^23, where the
+  // exponent of 2^n is taken from; 2^f is the polynomial of degree 6 with the least relative error
+  // (2e-9) of those that are 1 at 0.
   const hn::Rebind<int32_t, F32> di;
   const auto shift = hn::Set(d, 12582912.0f + 127);
-  const auto log2e = hn::Set(d, 1.44269504088896341f);
   const auto shifted = hn::MulAdd(x, log2e, shift);
   auto f = hn::MulSub(x, log2e, hn::Sub(shifted, shift));
   f = hn::MulAdd(x, hn::Set(d, 1.925963033500e-8f), f);  // what log2e lacks
@@ -180,7 +216,8 @@ HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {
   y = hn::MulAdd(y, f, hn::Set(d, 6.93147182e-1f));
   y = hn::MulAdd(y, f, hn::Set(d, 1.0f));
   y = hn::Mul(y, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), y);
+#endif
+  return hn::IfThenZeroElse(too_low, y);
 }
 
 HWY_INLINE float sum_lanes(F32 d, VF32 v) { return hn::GetLane(hn::SumOfLanes(d, v)); }

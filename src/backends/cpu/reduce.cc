@@ -146,7 +146,8 @@ class Reducer {
         plan_(plan),
         binding_(binding),
         functions_(reduce_functions(call.region->reduction->reduce,
-                                    reduced_from(call, binding.program()))),
+                                    reduced_from(call, binding.program()),
+                                    binding.program().reduces_half)),
         values_(values_in_memory(call, binding.program())) {
     if (values_)
       element_bytes_ = size_of(call.inputs[static_cast<size_t>(binding.program().reduced)].dtype);
@@ -307,8 +308,8 @@ void run_reduction(const RegionCall& call) {
   if (elements(call.space) == 0) {
     const View& out = call.outputs.back();
     const auto& program = static_cast<const TileProgram&>(*call.program);
-    const ReduceFunctions& functions =
-        reduce_functions(call.region->reduction->reduce, program.reduced_dtype);
+    const ReduceFunctions& functions = reduce_functions(
+        call.region->reduction->reduce, program.reduced_dtype, program.reduces_half);
     std::vector<std::byte> start(kMaxAccumulatorBytes);
     functions.clear(start.data(), 1);
     for (int64_t i = 0; i < out.size(); ++i)

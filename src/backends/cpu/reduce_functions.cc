@@ -52,6 +52,8 @@ struct Sum : Chained<Wide<T>> {
   static Wide<T> step(Wide<T> sum, Wide<T> x) { return scalar::plus(sum, x); }
   static void add(Wide<T>& sum, Wide<T> x) { sum = step(sum, x); }
 };
+// Of values of a half type, stored so or as floats: four at a time are added in float.
+struct HalfSum : Sum<float> {};
 template <>
 struct Sum<double> {
   using Value = double;
@@ -116,10 +118,11 @@ template <class S>
 inline constexpr bool kLoads =
     std::is_same_v<S, float> || (std::is_same_v<S, bfloat16_t> && MICA_LANES_HALF) ||
     (std::is_same_v<S, float16_t> && MICA_HAVE_F16);
+template <class R>
+inline constexpr bool kSums = std::is_same_v<R, Sum<float>> || std::is_same_v<R, HalfSum>;
 template <class R, class S>
 inline constexpr bool kVector =
-    kLoads<S> && (std::is_same_v<R, Sum<float>> || std::is_same_v<R, Max<float>> ||
-                  std::is_same_v<R, Min<float>>);
+    kLoads<S> && (kSums<R> || std::is_same_v<R, Max<float>> || std::is_same_v<R, Min<float>>);
 template <class R>
 using ChainTag = hn::CappedTag<typename R::Chain, kChains>;
 template <class R>
@@ -156,7 +159,7 @@ HWY_INLINE typename R::Chain value_of(S x) {
 template <class R>
 HWY_INLINE ChainVector<R> vector_step(ChainVector<R> chain, ChainVector<R> x) {
   const ChainTag<R> d;
-  if constexpr (std::is_same_v<R, Sum<float>>)
+  if constexpr (kSums<R>)
     return hn::Add(chain, x);
   else if constexpr (std::is_same_v<R, Max<float>>)
     return larger(d, chain, x);
@@ -164,10 +167,40 @@ HWY_INLINE ChainVector<R> vector_step(ChainVector<R> chain, ChainVector<R> x) {
     return smaller(d, chain, x);
 }
 
+// Of a HalfSum, four rounds at a time; returns how many elements that were.
+template <class S>
+HWY_INLINE int64_t fold_halves(double* chain, const S* x, int64_t count) {
+  int64_t i = 0;
+  if constexpr (kLoads<S>) {
+    const ChainTag<HalfSum> d;
+    const hn::Rebind<float, ChainTag<HalfSum>> d32;
+    constexpr int64_t kLanes = hn::MaxLanes(d), kVectors = kChains / kLanes;
+    ChainVector<HalfSum> sums[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, chain + v * kLanes);
+    for (; i + 4 * kChains <= count; i += 4 * kChains) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const S* at = x + i + v * kLanes;
+        auto first = hn::Add(load_floats(d32, at), load_floats(d32, at + kChains));
+        auto last = hn::Add(load_floats(d32, at + 2 * kChains), load_floats(d32, at + 3 * kChains));
+        sums[v] = hn::Add(sums[v], hn::PromoteTo(d, hn::Add(first, last)));
+      }
+    }
+    for (int64_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, chain + v * kLanes);
+  } else {
+    auto value = [&](int64_t at) { return static_cast<float>(x[at]); };
+    for (; i + 4 * kChains <= count; i += 4 * kChains)
+      for (int64_t at = i; at < i + kChains; ++at)
+        chain[at - i] +=
+            (value(at) + value(at + kChains)) + (value(at + 2 * kChains) + value(at + 3 * kChains));
+  }
+  return i;
+}
+
 // Whole rounds of all chains; returns how many elements that were.
 template <class R, class S>
 HWY_INLINE int64_t fold_rounds(typename R::Chain* chain, const S* x, int64_t count) {
   int64_t i = 0;
+  if constexpr (std::is_same_v<R, HalfSum>) i = fold_halves(chain, x, count);
   if constexpr (kVector<R, S>) {
     const ChainTag<R> d;
     constexpr int64_t kLanes = hn::MaxLanes(d), kVectors = kChains / kLanes;
@@ -300,7 +333,11 @@ const ReduceFunctions* by_type(Dtype dtype) {
   });
 }
 
-const ReduceFunctions* choose(Reduce reduce, Dtype dtype) {
+const ReduceFunctions* choose(Reduce reduce, Dtype dtype, bool of_half) {
+  if (reduce == Reduce::Sum && of_half) {
+    if (dtype == Dtype::F32) return &functions<HalfSum, float>;
+    return dtype == Dtype::F16 ? &functions<HalfSum, float16_t> : &functions<HalfSum, bfloat16_t>;
+  }
   switch (reduce) {
     case Reduce::Sum: return by_type<Sum>(dtype);
     case Reduce::Prod: return by_type<Prod>(dtype);
@@ -374,8 +411,8 @@ MICA_WRITE(int64_t)
 
 HWY_EXPORT(choose);
 
-const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values) {
-  const ReduceFunctions* functions = HWY_DYNAMIC_DISPATCH(choose)(reduce, values);
+const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values, bool of_half) {
+  const ReduceFunctions* functions = HWY_DYNAMIC_DISPATCH(choose)(reduce, values, of_half);
   MICA_ASSERT(functions);
   return *functions;
 }

@@ -37,7 +37,9 @@ struct ReduceFunctions {
   void (*write)(const void* accumulators, int64_t count, Dtype dtype, void* out);
 };
 
-// Values as tiles hold them (tile.h); of a half type, as they are stored.
-const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values);
+// Values as tiles hold them (tile.h), or those of a half type as they are stored. `of_half`: what
+// is reduced has a half type, whichever way it is held: sums of such values are added in float four
+// at a time, and these sums in double.
+const ReduceFunctions& reduce_functions(Reduce reduce, Dtype values, bool of_half);
 
 }  // namespace mica::cpu

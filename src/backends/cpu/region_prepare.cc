@@ -147,7 +147,7 @@ class Preparer {
     add_function(function, value, arguments);
     if (rounds(in, value)) {
       begin_chain(value);
-      link({chain_round(in.dtype)}, value);
+      link({chain_round(in.dtype, false)}, value);
     }
   }
 
@@ -160,7 +160,7 @@ class Preparer {
     bool to_half_of_float = is_half(in.dtype) && computed_as(in.argument_dtype) == Dtype::F32;
     if (to_half_of_float && in.dtype != in.argument_dtype && at(uses_, value) > 0) {
       extend_or_begin(from);
-      link({chain_round(in.dtype)}, value);
+      link({chain_round(in.dtype, false)}, value);
       return;
     }
     TileFunction function = to_half_of_float ? nullptr : cast_function(in.argument_dtype, in.dtype);
@@ -204,7 +204,7 @@ class Preparer {
       pending_.kind = Kind::Test;
       flush();
     } else if (rounds(in, value)) {
-      link({chain_round(in.dtype)}, value);
+      link({chain_round(in.dtype, in.argument_dtype == in.dtype)}, value);
     }
     return true;
   }
@@ -293,6 +293,7 @@ class Preparer {
     if (region_.reduction) {
       program_->reduced = load(at(alias_, region_.reduced_value));
       program_->reduced_dtype = computed_as(at(dtype_, region_.reduced_value));
+      program_->reduces_half = is_half(at(dtype_, region_.reduced_value));
     }
   }
 

@@ -88,6 +88,7 @@ class TileProgram final : public RegionProgram {
 
   int16_t reduced = -1;              // value that the reduction takes
   Dtype reduced_dtype = Dtype::F32;  // as it is computed
+  bool reduces_half = false;         // its own type, before casts were left out, is a half type
   bool computes = false;             // has steps other than loads
 
   template <class F>

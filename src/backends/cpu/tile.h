@@ -57,8 +57,9 @@ LinkFunction chain_operation(const Op& op, bool reversed = false);
 LinkFunction chain_constant(const Op& op, bool reversed);
 // block = p ? block : q, or with `reversed` p ? q : block.
 LinkFunction chain_select(bool reversed);
-// Rounds to a half type.
-LinkFunction chain_round(Dtype half);
+// Rounds to a half type; `of_half` where the block is the result of an operation on values of that
+// type: a NaN is then one of its NaNs, which saves looking for others.
+LinkFunction chain_round(Dtype half, bool of_half);
 // Last: writes the block, as float32 or a half type; `stream` past the caches.
 LinkFunction chain_end(Dtype stored, bool stream);
 // Runs a chain over n elements (rounded up to kChainPad).
