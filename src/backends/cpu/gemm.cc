@@ -29,9 +29,14 @@ int64_t align_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 // Where part i of `parts` nearly equal parts of `total` begins.
 int64_t part_begin(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
 
+// Whether neighbouring vectors lie side by side.
+bool is_in_rows(const GemmOperand& operand) {
+  return operand.vector_stride == 1 && !operand.chosen && !operand.fill;
+}
+
 template <class T>
 bool is_streamed(const Gemm<T>& g) {
-  return g.m <= kStreamedRows && g.right.vector_stride == 1 && !g.right.chosen && !g.right.fill;
+  return g.m <= kStreamedRows && is_in_rows(g.right);
 }
 
 bool has_pairs(const GemmOperand& operand) {
@@ -98,7 +103,8 @@ struct Blocks {
     fused = !streamed && !right_in_place &&
             rows * depth * static_cast<int64_t>(sizeof(T)) <= kFusedBytes;
     fused = fused && static_cast<size_t>(right_panel) * sizeof(T) <= kFusedPanel;
-    needs_sums = g.out.dtype != dtype_of<T> || g.out.chosen != nullptr;
+    rounds = !streamed && !g.out.chosen && g.out.dtype != dtype_of<T>;
+    needs_sums = g.out.chosen || (g.out.dtype != dtype_of<T> && !(rounds && g.k <= depth));
   }
   int64_t left_panels(int64_t m) const { return ceil_div(m, kernels.rows); }
   int64_t right_panels(int64_t n) const { return ceil_div(n, kernels.columns); }
@@ -116,6 +122,7 @@ struct Blocks {
   bool left_in_place, right_in_place;  // read where they lie, again and again
   bool streamed;                       // right rows are read once, as they lie
   bool fused;       // right panels are packed by the thread that uses them, and used up at once
+  bool rounds;      // tiles are rounded to the output with their last block of depth
   bool needs_sums;  // the output cannot hold unfinished sums
 };
 
@@ -142,7 +149,8 @@ class BlockRun {
       sums_ = right_ + b_.right_size();
       sums_stride_ = n_;
     } else {
-      sums_ = reinterpret_cast<T*>(g_.out.data) + m0_ * g_.out.row_stride + n0_;
+      sums_ =
+          b_.rounds ? nullptr : reinterpret_cast<T*>(g_.out.data) + m0_ * g_.out.row_stride + n0_;
       sums_stride_ = g_.out.row_stride;
     }
     left_panels_ = b_.left_panels(m_);
@@ -278,15 +286,22 @@ class BlockRun {
                      .accumulate = k0 > 0,
                      .ahead = reinterpret_cast<const std::byte*>(panel),
                      .ahead_step = 0};
+    const bool rounds = b_.rounds && k0 + kc == g_.k;
+    tile.rounded_stride = g_.out.row_stride * size_of(g_.out.dtype);
+    tile.dtype = g_.out.dtype;
     for (int64_t i = left0; i < left1; ++i) {
       const int64_t row = left_begin(i);
       tile.m = static_cast<int>(left_begin(i + 1) - row);
-      tile.c = sums_ + row * sums_stride_ + column;
+      if (sums_) tile.c = sums_ + row * sums_stride_ + column;
+      if (rounds) tile.rounded = g_.out.at(m0_ + row, n0_ + column);
       if (b_.left_in_place)
         find_left(row, k0, tile);
       else
         tile.a = left_ + i * b_.left_panel;
-      if (ahead_share_ > 0) look_ahead(j * left_panels_ + i, tile);
+      if (ahead_share_ > 0)
+        look_ahead(j * left_panels_ + i, tile);
+      else if (b_.fused)
+        look_at_panel(j + 1, i - left0, k0, tile);
       b_.kernels.multiply(tile);
     }
   }
@@ -296,6 +311,19 @@ class BlockRun {
     int64_t from = number * ahead_share_;
     tile.ahead_step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
     tile.ahead = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
+  }
+
+  // Tile `number` of a panel fetches a line of each row of the panel that is packed next.
+  void look_at_panel(int64_t j, int64_t number, int64_t k0, GemmTile<T>& tile) const {
+    int64_t rows = g_.kernels ? 2 : 1, row_bytes = g_.right.inner_stride * size_of(g_.right.dtype);
+    int64_t line = number / rows * 64;
+    tile.ahead_step = 0;
+    if (j >= right_panels_ || !is_in_rows(g_.right) ||
+        line >= b_.kernels.columns * size_of(g_.right.dtype))
+      return;
+    tile.ahead =
+        g_.right.vector(n0_ + right_begin(j)) + (k0 * rows + number % rows) * row_bytes + line;
+    tile.ahead_step = rows * row_bytes;
   }
 
   // Of the memory of a matrix without gaps; otherwise 0.
@@ -365,7 +393,7 @@ class BlockRun {
   // After the last block of k: rounds finished sums into the output.
   void finish(int64_t row0, int64_t row1, int64_t column0, int64_t column1, int64_t k0,
               int64_t kc) {
-    if (!b_.needs_sums || k0 + kc < g_.k) return;
+    if (!b_.needs_sums || b_.rounds || k0 + kc < g_.k) return;
     for (int64_t row = row0; row < row1; ++row) {
       std::byte* to = g_.out.at(m0_ + row, n0_ + column0);
       const T* from = sums_ + row * sums_stride_ + column0;
@@ -379,7 +407,8 @@ class BlockRun {
   const Gemm<T>& g_;
   const Blocks<T>& b_;
   int64_t m0_, m_, n0_, n_;
-  T *left_, *right_, *sums_;
+  T *left_, *right_;
+  T* sums_;  // none where tiles are rounded at once
   int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
   int64_t panel_rows_, longer_panels_;        // rows of a left panel; so many have one more
   int64_t left_bytes_ = 0, ahead_share_ = 0;  // to be fetched: of the next left operand, per tile

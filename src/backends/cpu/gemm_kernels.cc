@@ -105,6 +105,29 @@ HWY_INLINE T* known_from_here(T* p) {
   return p;
 }
 
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+// Rounded as by bfloat16_t, but numbers below 2^-126 are zero, as where pairs are added.
+HWY_INLINE void store_bfloat16(VF32 v, std::byte* to) {
+  const hn::Rebind<uint16_t, F32> d16;
+  hn::Vec<decltype(d16)> rounded;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(rounded.raw) : "v"(v.raw));
+  hn::StoreU(rounded, d16, reinterpret_cast<uint16_t*>(to));
+}
+template <int R, int V>
+HWY_INLINE void store_bfloat16_sums(const GemmTile<float>& tile, const VF32 (&sum)[R][V]) {
+  const F32 d;
+  constexpr int L = kLanes<float>;
+  const float* c = known_from_here(tile.c);
+  std::byte* to = known_from_here(tile.rounded);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, c += tile.ldc, to += tile.rounded_stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v)
+      store_bfloat16(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * L), sum[r][v]) : sum[r][v],
+                     to + v * L * 2);
+}
+#endif
+
 template <class T, Terms kTerms, Lie kLie, int R, int V>
 void multiply_block(const GemmTile<T>& tile) {
   const Tag<T> d;
@@ -120,6 +143,10 @@ void multiply_block(const GemmTile<T>& tile) {
     for (int v = 0; v < V; ++v) hwy::Prefetch(tile.c + r * ldc + v * L);
   sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb,
                                          tile.ahead, tile.ahead_step, sum);
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  if constexpr (kTerms == Terms::Pairs)
+    if (tile.rounded) return store_bfloat16_sums(tile, sum);
+#endif
   T* c = known_from_here(tile.c);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, c += ldc)
@@ -156,19 +183,48 @@ constexpr std::array<Block<T>, sizeof...(I)> blocks(std::integer_sequence<int, I
   return {&multiply_block<T, kTerms, kLie, I / kVectors + 1, I % kVectors + 1>...};
 }
 
-// Columns that do not fill the last vector pass through a tile of their own.
-template <class T>
-HWY_NOINLINE void multiply_narrow(Block<T> block, int vectors, const GemmTile<T>& tile) {
+void round_row(const float* from, int n, Dtype dtype, std::byte* to);
+inline void round_row(const double*, int, Dtype, std::byte*) {}
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+inline void round_row_of_pairs(const float* from, int n, std::byte* to) {
+  constexpr int L = kLanes<float>;
+  for (int i = 0; i < n; i += L) {
+    std::byte part[L * 2];
+    store_bfloat16(hn::LoadU(F32(), from + i), part);
+    std::memcpy(to + i * 2, part, static_cast<size_t>(std::min(L, n - i)) * 2);
+  }
+}
+#endif
+
+// Columns that do not fill the last vector, and sums that are rounded, pass through a tile of their
+// own.
+template <class T, Terms kTerms>
+HWY_NOINLINE void multiply_aside(Block<T> block, int vectors, const GemmTile<T>& tile) {
   HWY_ALIGN T sums[kRows * kVectors * kLanes<T>];
   GemmTile<T> wide = tile;
   wide.c = sums;
   wide.ldc = vectors * kLanes<T>;
   wide.accumulate = false;
+  wide.rounded = nullptr;
   block(wide);
   for (int r = 0; r < tile.m; ++r) {
-    const T* from = sums + r * wide.ldc;
+    T* from = sums + r * wide.ldc;
     T* to = tile.c + r * tile.ldc;
-    for (int j = 0; j < tile.n; ++j) to[j] = tile.accumulate ? to[j] + from[j] : from[j];
+    if (!tile.rounded) {
+      for (int j = 0; j < tile.n; ++j) to[j] = tile.accumulate ? to[j] + from[j] : from[j];
+      continue;
+    }
+    for (int j = 0; tile.accumulate && j < tile.n; ++j) from[j] += to[j];
+    std::byte* row = tile.rounded + r * tile.rounded_stride;
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+    if constexpr (kTerms == Terms::Pairs) {
+      if (tile.dtype == Dtype::BF16) {
+        round_row_of_pairs(from, tile.n, row);
+        continue;
+      }
+    }
+#endif
+    round_row(from, tile.n, tile.dtype, row);
   }
 }
 
@@ -180,8 +236,9 @@ void multiply(const GemmTile<T>& tile) {
   const int vectors = (tile.n + kLanes<T> - 1) / kLanes<T>;
   const auto place = static_cast<size_t>((tile.m - 1) * kVectors + vectors - 1);
   const Block<T> block = table[static_cast<size_t>(tile.lie)][place];
-  if (tile.n == vectors * kLanes<T>) return block(tile);
-  multiply_narrow(block, vectors, tile);
+  const bool stored = !tile.rounded || (kTerms == Terms::Pairs && tile.dtype == Dtype::BF16);
+  if (tile.n == vectors * kLanes<T> && stored) return block(tile);
+  multiply_aside<T, kTerms>(block, vectors, tile);
 }
 
 template <class T>
@@ -323,6 +380,10 @@ void store_as(const float* from, int64_t n, std::byte* to) {
   int64_t i = 0;
   for (; i + L <= n; i += L) store(d, hn::LoadU(d, from + i), out + i);
   for (; i < n; ++i) out[i] = S(from[i]);
+}
+
+void round_row(const float* from, int n, Dtype dtype, std::byte* to) {
+  dtype == Dtype::F16 ? store_as<float16_t>(from, n, to) : store_as<bfloat16_t>(from, n, to);
 }
 
 void store_rounded(const float* from, int64_t n, Dtype dtype, std::byte* to) {

@@ -49,6 +49,10 @@ struct GemmTile {
   bool accumulate;
   const std::byte* ahead;  // memory that will be read soon: kc places, so many bytes apart
   int64_t ahead_step;
+  // If given, the sums go here instead, rounded to `dtype`, F16 or BF16: rows so many bytes apart.
+  std::byte* rounded = nullptr;
+  int64_t rounded_stride = 0;
+  Dtype dtype = Dtype::F32;
 };
 
 template <class T>
