@@ -35,29 +35,39 @@ void Experts::visit(Visitor& v) {
     part(names_.up, names_.stack_up, up_);
     part(names_.down, names_.stack_down, down_);
   }
+  gates_.emplace(gate_);
+  ups_.emplace(up_);
+  downs_.emplace(down_);
 }
 
-namespace {
-// [T, I] or [T, k, I], ids [T, k] -> [T, k, O]
-Array times(const Array& x, const Array& ids, const std::vector<Linear>& experts) {
-  Arrays weights, scales, biases;
-  const auto& quantization = experts[0].matrix().quantization();
+Experts::Matrices::Matrices(const std::vector<Linear>& experts)
+    : quantization(experts[0].matrix().quantization()) {
   for (const Linear& expert : experts) {
     const Matrix& matrix = expert.matrix();
-    if (matrix.quantization() != quantization)
-      throw_unsupported(
-          "experts of one layer are quantized differently: they must share bits and group size");
+    alike = alike && matrix.quantization() == quantization;
     weights.push_back(matrix.weight());
     if (!quantization) continue;
     scales.push_back(matrix.scales());
     biases.push_back(matrix.biases());
   }
+  const auto stack = joined(weights);
+  const auto scale_stack = joined(scales), bias_stack = joined(biases);
+  if (!stack || (quantization && !(scale_stack && bias_stack))) return;
+  weights = {*stack};
+  if (!quantization) return;
+  scales = {*scale_stack};
+  biases = {*bias_stack};
+}
+
+Array Experts::Matrices::times(const Array& x, const Array& ids) const {
+  if (!alike)
+    throw_unsupported(
+        "experts of one layer are quantized differently: they must share bits and group size");
   return quantization
              ? expert_quantized_matmul(x, ids, weights, scales, biases, quantization->group_size,
                                        quantization->bits, {}, quantization->activation_bits)
              : expert_matmul(x, ids, weights);
 }
-}  // namespace
 
 Array Experts::operator()(const Array& x_BLD) const {
   int64_t width = x_BLD.shape(2);
@@ -67,8 +77,8 @@ Array Experts::operator()(const Array& x_BLD) const {
   Array ids_Tk = slice_axis(order_TE, 1, 0, per_token_);
   Array p_Tk = take_along_axis(p_TE, ids_Tk, 1);
   p_Tk = astype(p_Tk / sum(p_Tk, std::vector<int>{-1}, true), x_BLD.dtype());
-  Array h_TkF = act_(times(x_TD, ids_Tk, gate_)) * times(x_TD, ids_Tk, up_);
-  Array y_TkD = times(h_TkF, ids_Tk, down_);
+  Array h_TkF = act_(gates_->times(x_TD, ids_Tk)) * ups_->times(x_TD, ids_Tk);
+  Array y_TkD = downs_->times(h_TkF, ids_Tk);
   Array y_TD = sum(y_TkD * expand_dims(p_Tk, {-1}), std::vector<int>{1}, false);
   return reshape(y_TD, x_BLD.shape());
 }

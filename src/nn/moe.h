@@ -35,8 +35,20 @@ class Experts : public Module {
   int64_t per_token_;
   Activation act_;
   ExpertNames names_;
+  // The matrices of all experts: one by one, or one stack of them if they lie as one.
+  struct Matrices {
+    explicit Matrices(const std::vector<Linear>& experts);
+    // [T, I] or [T, k, I], ids [T, k] -> [T, k, O]
+    Array times(const Array& x, const Array& ids) const;
+
+    Arrays weights, scales, biases;
+    std::optional<Quantization> quantization;
+    bool alike = true;  // in how they are quantized
+  };
+
   Linear router_;
   std::vector<Linear> gate_, up_, down_;
+  std::optional<Matrices> gates_, ups_, downs_;  // of the last visit, by which arrays change
 };
 
 }  // namespace mica::nn

@@ -95,8 +95,9 @@ Cost expert_cost(const KernelCall& call) {
   const auto& p = call.as<ExpertParams>();
   const View &x = call.inputs[0], &ids = call.inputs[1], &out = call.outputs[0];
   // All experts have one shape.
-  const size_t parts = p.group_size > 0 ? 3 : 1;
-  const double matrix = bytes_of(call.inputs.subspan(2, parts));
+  double matrix = 0;
+  for (size_t part = 0; part < (p.group_size > 0 ? 3u : 1u); ++part)
+    matrix += view_bytes(expert_part(call.inputs, p, 0, part));
   return {.bytes = bytes_of(call.inputs.first(2)) + view_bytes(out) + matrix * distinct(ids),
           .flops = 2 * as_double(out.size()) * as_double(last(x)),
           .int8 = p.activation_bits == 8};

@@ -1,5 +1,7 @@
 #include "ops/experts.h"
 
+#include "core/buffer.h"
+#include "core/node.h"
 #include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/join.h"
@@ -17,12 +19,16 @@ size_t arrays_each(const ExpertParams& p) { return p.group_size > 0 ? 3 : 1; }
 
 void infer(const Application& app, std::span<OutputSpec> outputs) {
   const auto& ids = app.inputs[1].shape();
-  outputs[0] = {{ids[0], ids[1], app.inputs[2].shape(0)}, app.inputs[0].dtype()};
+  outputs[0] = {{ids[0], ids[1], app.inputs[2].shape(-2)}, app.inputs[0].dtype()};
 }
 
 // All matrices as one array [E, O, I], widened: what derivatives are taken through.
 Array stacked(const Application& app) {
   const auto& p = app.as<ExpertParams>();
+  if (app.inputs[2].rank() == 3)
+    return p.group_size > 0
+               ? dequantize(app.inputs[2], app.inputs[3], app.inputs[4], p.group_size, p.bits)
+               : app.inputs[2];
   Arrays dense;
   for (size_t e = 0, at = 2; e < static_cast<size_t>(p.experts); ++e, at += arrays_each(p)) {
     const Array& w = app.inputs[at];
@@ -71,6 +77,17 @@ const Op expert_matmul_op{.name = "expert_matmul",
 
 void experts_ops(Registry& registry) { registry.ops.add(expert_matmul_op); }
 
+View expert_part(std::span<const View> inputs, const ExpertParams& p, int64_t e, size_t part) {
+  const bool stacked = inputs[2].shape.size() == 3;
+  const size_t first = stacked ? 2 : 2 + static_cast<size_t>(e) * arrays_each(p);
+  View view = inputs[first + part];
+  if (!stacked) return view;
+  view.data += e * view.strides[0] * size_of(view.dtype);
+  view.shape.erase(0);
+  view.strides.erase(0);
+  return view;
+}
+
 }  // namespace ops
 
 namespace {
@@ -87,12 +104,18 @@ void check(const Array& x, const Array& ids, const Arrays& matrices, int64_t inp
   if (!(shared || own) || x.shape(0) != ids.shape(0) || x.shape(-1) != inputs)
     throw_value("[{}] x {} does not fit ids {} and matrices of {} columns", name, x.shape(),
                 ids.shape(), inputs);
+  const size_t rank = matrices.size() == 1 && matrices[0].rank() == 3 ? 3 : 2;
   for (const Array& matrix : matrices) {
-    if (matrix.rank() != 2 || !(matrix.shape() == matrices[0].shape()) ||
+    if (matrix.rank() != rank || !(matrix.shape() == matrices[0].shape()) ||
         matrix.dtype() != matrices[0].dtype())
       throw_value("[{}] all matrices must have one shape and dtype: {} {} and {} {}", name,
                   matrices[0].shape(), matrices[0].dtype(), matrix.shape(), matrix.dtype());
   }
+}
+
+int count_experts(const Arrays& matrices) {
+  return matrices[0].rank() == 3 ? static_cast<int>(matrices[0].shape(0))
+                                 : static_cast<int>(matrices.size());
 }
 
 Array rows_of(const Array& x) { return x.rank() == 2 ? expand_dims(x, {1}) : x; }
@@ -106,7 +129,7 @@ Array expert_matmul(const Array& x, const Array& ids, const Arrays& matrices, St
   Arrays inputs{rows_of(x), ids};
   inputs.insert(inputs.end(), matrices.begin(), matrices.end());
   return apply(ops::expert_matmul_op, std::span<const Array>(inputs),
-               ops::ExpertParams{static_cast<int>(matrices.size()), 0, 0}, s);
+               ops::ExpertParams{count_experts(matrices), 0, 0}, s);
 }
 
 Array expert_quantized_matmul(const Array& x, const Array& ids, const Arrays& packed,
@@ -125,7 +148,29 @@ Array expert_quantized_matmul(const Array& x, const Array& ids, const Arrays& pa
     inputs.push_back(biases[e]);
   }
   return apply(ops::expert_matmul_op, std::span<const Array>(inputs),
-               ops::ExpertParams{static_cast<int>(packed.size()), group_size, bits, rounded}, s);
+               ops::ExpertParams{count_experts(packed), group_size, bits, rounded}, s);
+}
+
+std::optional<Array> joined(const Arrays& parts) {
+  std::shared_ptr<Buffer> buffer;
+  int64_t begin = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Array& part = parts[i];
+    if (!part.defined() || !part.evaluated() || part.slot()->data == nullptr) return std::nullopt;
+    const ArrayData& data = *part.slot()->data;
+    if (i == 0) {
+      buffer = data.buffer;
+      begin = data.offset;
+    }
+    if (data.buffer != buffer || !(part.shape() == parts[0].shape()) ||
+        part.dtype() != parts[0].dtype() || !is_row_major(part.shape(), data.strides) ||
+        data.offset != begin + static_cast<int64_t>(i) * part.size())
+      return std::nullopt;
+  }
+  if (parts.empty()) return std::nullopt;
+  Shape shape = parts[0].shape();
+  shape.insert(0, static_cast<int64_t>(parts.size()));
+  return Array::from_buffer(buffer, shape, parts[0].dtype(), begin);
 }
 
 }  // namespace mica

@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "base/thread_pool.h"
+#include "core/buffer.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
 #include "ops/index.h"
+#include "ops/join.h"
 #include "ops/matmul.h"
 #include "ops/quantized.h"
 #include "ops/random.h"
@@ -94,6 +98,37 @@ TEST_P(ExpertThreads, RowsThatCannotBeRoundedAreExact) {
     for (size_t i = 0; i < found.size(); ++i)
       ASSERT_NEAR(found[i], expected[i], 0.02 * (1e-37 + std::abs(expected[i])));
   }
+}
+
+TEST_P(ExpertThreads, AStackIsTheSameAsItsParts) {
+  for (const auto& [tokens, choices] : {std::pair<int64_t, int64_t>(1, 8), {7, 3}}) {
+    Case parts(tokens, choices), whole = parts;
+    whole.packed = {stack(parts.packed, 0).eval()};
+    whole.scales = {stack(parts.scales, 0).eval()};
+    whole.biases = {stack(parts.biases, 0).eval()};
+    for (int bits : {0, 8}) EXPECT_EQ(whole.run(bits), parts.run(bits));
+  }
+}
+
+TEST(Joined, ArePartsThatLieOneAfterTheOther) {
+  const auto buffer = Buffer::create(24 * sizeof(float), {});
+  const auto part = [&](int64_t offset) {
+    return Array::from_buffer(buffer, {2, 3}, Dtype::F32, offset);
+  };
+  std::iota(reinterpret_cast<float*>(buffer->read({})),
+            reinterpret_cast<float*>(buffer->read({})) + 24, 0.0f);
+  const auto all = joined({part(6), part(12), part(18)});
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->shape(), Shape({3, 2, 3}));
+  std::vector<float> expected(18);
+  std::iota(expected.begin(), expected.end(), 6.0f);
+  EXPECT_EQ(all->to_vector<float>(), expected);
+  EXPECT_FALSE(joined({}));
+  EXPECT_FALSE(joined({part(6), part(18)}));
+  EXPECT_FALSE(joined({part(6), part(0)}));
+  EXPECT_FALSE(joined({part(6), zeros({2, 3}, Dtype::F32).eval()}));
+  EXPECT_FALSE(joined({part(6), part(12) + 1.0f}));
+  EXPECT_FALSE(joined({part(6), Array::from_buffer(buffer, {3, 2}, Dtype::F32, 12)}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, ExpertThreads, ::testing::Values(1, 2, 5));

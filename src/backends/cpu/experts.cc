@@ -42,7 +42,8 @@ GemmOutput places_of(const View& out) {
 // The product of all rows with expert `e`.
 template <class T>
 Gemm<T> dense_product(const KernelCall& call, int64_t e) {
-  const View &x = call.inputs[0], &w = call.inputs[static_cast<size_t>(2 + e)];
+  const View& x = call.inputs[0];
+  const View w = ops::expert_part(call.inputs, call.as<ops::ExpertParams>(), e, 0);
   return {.m = call.inputs[1].size(),
           .n = w.shape[0],
           .k = w.shape[1],
@@ -54,9 +55,7 @@ template <class T>
 QuantizedGemm<T> quantized_product(const KernelCall& call, int64_t e) {
   const auto& p = call.as<ops::ExpertParams>();
   const View& x = call.inputs[0];
-  auto at = [&](int64_t i) -> const View& {
-    return call.inputs[static_cast<size_t>(2 + 3 * e + i)];
-  };
+  const auto at = [&](size_t part) { return ops::expert_part(call.inputs, p, e, part); };
   return {.m = call.inputs[1].size(),
           .n = at(0).shape[0],
           .k = x.shape[2],

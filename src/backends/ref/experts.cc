@@ -16,7 +16,7 @@ void expert_matmul(const KernelCall& call) {
   for_each(out.shape, [&](const Dims& at) {
     int64_t expert = ops::resolve_index(load<int64_t>(ids, offset(ids, {at[0], at[1]})), p.experts,
                                         0, "expert_matmul");
-    const View& w = call.inputs[2 + static_cast<size_t>(expert)];
+    const View w = ops::expert_part(call.inputs, p, expert, 0);
     double sum = 0;
     for (int64_t i = 0; i < x.shape[2]; ++i)
       sum += load(x, offset(x, {at[0], at[1], i})) * load(w, offset(w, {at[2], i}));
