@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "backends/cpu/lanes-inl.h"
@@ -314,6 +315,17 @@ void pack_along(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
 #endif
 }
 
+// Whether loads of a part of a vector touch nothing else.
+template <class S>
+constexpr bool kMaskedLoads = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2 && std::is_same_v<S, float>;
+template <class S>
+HWY_INLINE VF32 load_first(F32 d, const S* from, int n) {
+  if constexpr (kMaskedLoads<S>)
+    return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(n)), d, from);
+  else
+    return hn::Zero(d);
+}
+
 // Vectors that lie side by side: rows of `count` elements are copied.
 template <class S>
 void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
@@ -323,6 +335,11 @@ void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, f
   for (int64_t k = 0; k < kc; ++k, from += source.stride, panel += width) {
     int i = 0;
     for (; i + L <= source.count; i += L) hn::StoreU(load(d, from + i), d, panel + i);
+    if (kMaskedLoads<S> && i < source.count) {
+      // Zeros beyond the panel's row; the next one is stored later.
+      hn::StoreU(load_first(d, from + i, source.count - i), d, panel + i);
+      i += L;
+    }
     for (; i < source.count; ++i) panel[i] = static_cast<float>(from[i]);
     for (; i < width; ++i) panel[i] = 0;
   }
