@@ -140,6 +140,14 @@ std::byte* reserve_aligned(size_t size) {
   return reinterpret_cast<std::byte*>(aligned);
 }
 
+// Whether all pages of a mapped range are in the page cache.
+bool is_cached(const std::byte* from, size_t size) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> pages((size + page - 1) / page);
+  if (mincore(const_cast<std::byte*>(from), size, pages.data()) != 0) return false;
+  return std::all_of(pages.begin(), pages.end(), [](unsigned char state) { return state & 1; });
+}
+
 // A copy of whole, aligned huge pages; null if they cannot be had.
 std::byte* copy_to_huge_pages(const std::byte* from, size_t size) {
   std::byte* to = reserve_aligned(size);
@@ -226,7 +234,7 @@ size_t MappedFile::settle(size_t begin, size_t end) const {
   size_t copied = 0;
   for (size_t page = first; page < last;) {
     size_t next = page;
-    while (next < last && !settled_[next]) ++next;
+    while (next < last && !settled_[next] && is_cached(data_ + next * huge, huge)) ++next;
     if (next > page && !settle_pages(page, next - page)) break;
     std::fill(settled_.begin() + static_cast<ptrdiff_t>(page),
               settled_.begin() + static_cast<ptrdiff_t>(next), true);

@@ -14,6 +14,8 @@ namespace {
 
 // Copying costs about three passes, and each later pass gains a tenth to a quarter of its time.
 constexpr int64_t kPassesBefore = 8;
+// Rounds over all weights, each after eight times as many passes.
+constexpr int kRounds = 4;
 // A pass is not held up by more than some milliseconds. A multiple of all huge pages.
 constexpr size_t kBytesAtOnce = 64 << 20;
 // Weights that are nearer than this move together with what lies between.
@@ -51,7 +53,7 @@ class Settler::Census : public nn::Visitor {
   const ModelInfo& info_;
 };
 
-Settler::Settler(Model& model) {
+Settler::Settler(Model& model) : pause_(kPassesBefore), passes_left_(kPassesBefore) {
   Census census(model.info());
   census.module("", model);
   for (const auto& [first, range] : census.found) {
@@ -61,25 +63,29 @@ Settler::Settler(Model& model) {
     else
       ranges_.push_back(range);
   }
-}
-
-int64_t Settler::bytes_left() const {
-  size_t bytes = 0;
-  for (size_t i = next_; i < ranges_.size(); ++i) bytes += ranges_[i].end - ranges_[i].begin;
-  return static_cast<int64_t>(bytes);
+  for (const Range& range : ranges_) left_ += static_cast<int64_t>(range.end - range.begin);
+  rounds_left_ = ranges_.empty() ? 0 : kRounds;
 }
 
 void Settler::after_pass() {
-  if (finished() || ++passes_ <= kPassesBefore) return;
-  if (available_memory() < static_cast<uint64_t>(bytes_left()) + kReserve) {
-    next_ = ranges_.size();
+  if (finished() || --passes_left_ >= 0) return;
+  if (available_memory() < static_cast<uint64_t>(left_) + kReserve) {
+    rounds_left_ = 0;
     return;
   }
-  Range& range = ranges_[next_];
-  const size_t end = std::min(range.end, (range.begin / kBytesAtOnce + 1) * kBytesAtOnce);
-  moved_ += static_cast<int64_t>(range.buffer->mapped_file()->settle(range.begin, end));
-  range.begin = end;
-  if (range.begin == range.end) ++next_;
+  const Range& range = ranges_[next_];
+  const size_t begin = std::max(at_, range.begin);
+  const size_t end = std::min(range.end, (begin / kBytesAtOnce + 1) * kBytesAtOnce);
+  const auto moved = static_cast<int64_t>(range.buffer->mapped_file()->settle(begin, end));
+  moved_ += moved;
+  left_ -= moved;
+  at_ = end;
+  if (end < range.end) return;
+  at_ = 0;
+  if (++next_ < ranges_.size()) return;
+  next_ = 0;
+  passes_left_ = pause_ *= 8;
+  --rounds_left_;
 }
 
 }  // namespace mica::models

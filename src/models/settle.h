@@ -16,10 +16,11 @@ class Settler {
   explicit Settler(Model& model);
 
   // To be called after each pass that read the weights: the first passes are left alone, each later
-  // one moves a part, until all is moved or the system has no memory to spare. Arrays keep their
+  // one moves a part, until the system has no memory to spare or all is moved that was in use then;
+  // some rounds follow, ever later, for experts that have come into use. Arrays keep their
   // addresses, so others may use the model meanwhile.
   void after_pass();
-  bool finished() const { return next_ == ranges_.size(); }
+  bool finished() const { return rounds_left_ == 0; }
   // What this settler moved.
   int64_t moved_bytes() const { return moved_; }
 
@@ -27,14 +28,14 @@ class Settler {
   class Census;
   struct Range {
     std::shared_ptr<Buffer> buffer;  // of a mapped file
-    size_t begin, end;               // bytes of the file not yet looked at
+    size_t begin, end;               // bytes of the file
   };
 
-  int64_t bytes_left() const;
-
   std::vector<Range> ranges_;
-  size_t next_ = 0;  // of ranges_
-  int64_t passes_ = 0, moved_ = 0;
+  size_t next_ = 0, at_ = 0;  // of ranges_, and in it
+  int rounds_left_ = 0;
+  int64_t pause_, passes_left_;  // passes between rounds, and until the next part
+  int64_t left_ = 0, moved_ = 0;
 };
 
 }  // namespace mica::models

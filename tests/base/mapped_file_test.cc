@@ -184,6 +184,26 @@ TEST(MappedFileTest, SettledBytesStayWhatAndWhereTheyAre) {
   expect_error(ErrorKind::Io, "changed", [&] { file->check_unchanged(); });
 }
 
+bool is_resident(std::span<const std::byte> bytes) {
+  std::vector<unsigned char> pages((bytes.size() + 4095) / 4096);
+  mincore(const_cast<std::byte*>(bytes.data()), bytes.size(), pages.data());
+  return std::any_of(pages.begin(), pages.end(), [](unsigned char state) { return state & 1; });
+}
+
+TEST(MappedFileTest, WhatIsOnTheDiskOnlyDoesNotSettle) {
+  TemporaryFolder folder;
+  const std::string contents = numbered(8 << 20);
+  const std::string file_path = folder.write("file", contents);
+  const int descriptor = open(file_path.c_str(), O_RDONLY);
+  fsync(descriptor);
+  posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  close(descriptor);
+  const auto file = MappedFile::open(file_path);
+  if (is_resident(file->bytes())) GTEST_SKIP() << "the folder for temporary files is memory";
+  EXPECT_EQ(file->settle(0, SIZE_MAX), 0u);
+  EXPECT_EQ(std::memcmp(file->bytes().data(), contents.data(), contents.size()), 0);
+}
+
 TEST(MappedFileTest, SettlingWhatIsSmallOrOutsideDoesNothing) {
   TemporaryFolder folder;
   const auto small = MappedFile::open(folder.write("small", "abc"));
