@@ -114,6 +114,8 @@ class Mica:
         program = Program(self.path)
         self.size = sum(path.stat().st_size for path in params["folder"].glob("*.safetensors"))
         program.ask("load", params["folder"], threads(), "-")
+        # Weights settle in huge pages while a model works (src/models/settle.h); llama.cpp loads into them.
+        program.seconds("decode", 1, 0, 64)
         return program
 
     def work(self, program, params):
