@@ -42,6 +42,7 @@ using Double = hn::Vec<decltype(f64)>;
 constexpr int64_t kVectors = 4;
 using Block = void (*)(const Link*, int64_t, void*, Float, Float, Float, Float);
 #define MICA_BLOCK const Link *link, int64_t i, void *out, Float a, Float b, Float c, Float d
+#define MICA_ERASED(...) reinterpret_cast<LinkFunction>(&__VA_ARGS__)
 #define MICA_NEXT(a, b, c, d) reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d)
 
 int64_t lanes() { return static_cast<int64_t>(hn::Lanes(f32)); }
@@ -60,13 +61,28 @@ HWY_INLINE Float operand(const void* tile, int64_t i, int64_t vector) {
 constexpr int64_t kAheadBytes = 512;
 
 template <class T>
-void start(const Link* link, int64_t i, void* out) {
+HWY_INLINE void fetch_ahead(const Link* link, int64_t i) {
   const auto* ahead = reinterpret_cast<const std::byte*>(static_cast<const T*>(link->p) + i);
   const int64_t bytes = kVectors * lanes() * static_cast<int64_t>(sizeof(T));
   for (int64_t k = 0; k < bytes; k += 64) hwy::Prefetch(ahead + kAheadBytes + k);
+}
+template <class T>
+void start(const Link* link, int64_t i, void* out) {
+  fetch_ahead<T>(link, i);
   MICA_NEXT(element<T>(link->p, i, 0), element<T>(link->p, i, 1), element<T>(link->p, i, 2),
             element<T>(link->p, i, 3));
 }
+#if MICA_TABLES
+template <>
+void start<bfloat16_t>(const Link* link, int64_t i, void* out) {
+  fetch_ahead<bfloat16_t>(link, i);
+  const auto* from = static_cast<const bfloat16_t*>(link->p) + i;
+  Float a, b, c, d;
+  widened(_mm512_loadu_si512(from), a, b);
+  widened(_mm512_loadu_si512(from + 2 * lanes()), c, d);
+  MICA_NEXT(a, b, c, d);
+}
+#endif
 template <class F>
 void unary(MICA_BLOCK) {
   MICA_NEXT(F()(a), F()(b), F()(c), F()(d));
@@ -103,6 +119,31 @@ void select(MICA_BLOCK) {
   MICA_NEXT(choose<reversed>(link, i, 0, a), choose<reversed>(link, i, 1, b),
             choose<reversed>(link, i, 2, c), choose<reversed>(link, i, 3, d));
 }
+#if MICA_TABLES
+// A block as bfloat16.
+struct Narrowed {
+  __m512i first, second;
+};
+HWY_INLINE __m512i joined(Float x, Float y) {
+  alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                    23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                    45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  auto bits = [](Float v) HWY_ATTR { return _mm512_castps_si512(rounded_bfloat16<true>(v).raw); };
+  return _mm512_permutex2var_epi16(bits(x), _mm512_load_si512(kUpper), bits(y));
+}
+HWY_INLINE Narrowed narrowed(Float a, Float b, Float c, Float d) {
+  return {joined(a, b), joined(c, d)};
+}
+// By the instruction of AVX512_BF16, which takes subnormal numbers for zeros: false if there are
+// zeros, so that the block must be converted otherwise.
+HWY_INLINE bool narrow_by_instruction(Float a, Float b, Float c, Float d, Narrowed& block) {
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.first) : "v"(a.raw), "v"(b.raw));
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.second) : "v"(c.raw), "v"(d.raw));
+  const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+  return _kortestz_mask32_u8(_mm512_testn_epi16_mask(block.first, magnitude),
+                             _mm512_testn_epi16_mask(block.second, magnitude));
+}
+#endif
 // The result of an operation on values of a half type, or any float.
 template <class Half, bool of_half>
 struct round_code {
@@ -113,6 +154,17 @@ struct round_code {
     return rounded_to(f32, x, TypeTag<Half>());
   }
 };
+
+#if MICA_TABLES
+void round_by_instruction(MICA_BLOCK) {
+  Narrowed block;
+  if (HWY_UNLIKELY(!narrow_by_instruction(a, b, c, d, block)))
+    return unary<round_code<bfloat16_t, false>>(link, i, out, a, b, c, d);
+  widened(block.first, a, b);
+  widened(block.second, c, d);
+  MICA_NEXT(a, b, c, d);
+}
+#endif
 
 // Ends.
 
@@ -125,19 +177,32 @@ void end([[maybe_unused]] MICA_BLOCK) {
   store(f32, d, to + 3 * lanes());
 }
 #if MICA_TABLES
-// Two vectors of bfloat16 in the upper halves of their lanes, together in one.
-HWY_INLINE __m512i joined(Float x, Float y) {
-  alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
-                                                    23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
-                                                    45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-  auto bits = [](Float v) HWY_ATTR { return _mm512_castps_si512(rounded_bfloat16<true>(v).raw); };
-  return _mm512_permutex2var_epi16(bits(x), _mm512_load_si512(kUpper), bits(y));
+template <bool past>
+HWY_INLINE void write(const Narrowed& block, void* out, int64_t i) {
+  auto* to = reinterpret_cast<__m512i*>(static_cast<bfloat16_t*>(out) + i);
+  if constexpr (past) {
+    _mm512_stream_si512(to, block.first);
+    _mm512_stream_si512(to + 1, block.second);
+  } else {
+    _mm512_storeu_si512(to, block.first);
+    _mm512_storeu_si512(to + 1, block.second);
+  }
 }
-template <>
-void end<bfloat16_t>([[maybe_unused]] MICA_BLOCK) {
-  auto* to = static_cast<bfloat16_t*>(out) + i;
-  _mm512_storeu_si512(to, joined(a, b));
-  _mm512_storeu_si512(to + 2 * lanes(), joined(c, d));
+template <bool past>
+void end_bfloat16([[maybe_unused]] MICA_BLOCK) {
+  write<past>(narrowed(a, b, c, d), out, i);
+}
+template <bool past>
+void end_by_instruction(MICA_BLOCK) {
+  Narrowed block;
+  if (HWY_UNLIKELY(!narrow_by_instruction(a, b, c, d, block)))
+    return end_bfloat16<past>(link, i, out, a, b, c, d);
+  write<past>(block, out, i);
+}
+LinkFunction end_of_bfloat16(bool past) {
+  if (__builtin_cpu_supports("avx512bf16"))
+    return past ? MICA_ERASED(end_by_instruction<true>) : MICA_ERASED(end_by_instruction<false>);
+  return past ? MICA_ERASED(end_bfloat16<true>) : MICA_ERASED(end_bfloat16<false>);
 }
 #endif
 template <class T>
@@ -151,14 +216,6 @@ void end_stream([[maybe_unused]] MICA_BLOCK) {
   for (size_t k = 0; k < size; k += hn::Lanes(bytes))
     hn::Stream(hn::Load(bytes, from + k), bytes, to + k);
 }
-#if MICA_TABLES
-template <>
-void end_stream<bfloat16_t>([[maybe_unused]] MICA_BLOCK) {
-  auto* to = static_cast<bfloat16_t*>(out) + i;
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), joined(a, b));
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * lanes()), joined(c, d));
-}
-#endif
 template <>
 void end_stream<float>([[maybe_unused]] MICA_BLOCK) {
   float* to = static_cast<float*>(out) + i;
@@ -348,7 +405,6 @@ MICA_WIDE_1(arctanh, odd_of(x, arctanh_of(within(hn::Abs(x), 0, 1))))
 MICA_WIDE_1(erfinv, erfinv_wide(f64, x))
 
 std::span<const VectorRow> vector_rows() {
-#define MICA_ERASED(...) reinterpret_cast<LinkFunction>(&__VA_ARGS__)
 #define MICA_1(name) {&ops::name##_op, MICA_ERASED(unary<name##_code>), nullptr, nullptr, nullptr},
 #define MICA_2(name)                                                                             \
   {&ops::name##_op, MICA_ERASED(binary<name##_code>), MICA_ERASED(binary_reversed<name##_code>), \
@@ -392,6 +448,9 @@ LinkFunction select_of(bool reversed) {
 }
 LinkFunction round_of(Dtype half, bool of_half) {
   if (half == Dtype::F16) return MICA_ERASED(unary<round_code<float16_t, false>>);
+#if MICA_TABLES
+  if (__builtin_cpu_supports("avx512bf16")) return MICA_ERASED(round_by_instruction);
+#endif
   return of_half ? MICA_ERASED(unary<round_code<bfloat16_t, true>>)
                  : MICA_ERASED(unary<round_code<bfloat16_t, false>>);
 }
@@ -400,6 +459,9 @@ LinkFunction end_of(Dtype stored, bool stream) {
     case Dtype::F16:
       return stream ? MICA_ERASED(end_stream<float16_t>) : MICA_ERASED(end<float16_t>);
     case Dtype::BF16:
+#if MICA_TABLES
+      return end_of_bfloat16(stream);
+#endif
       return stream ? MICA_ERASED(end_stream<bfloat16_t>) : MICA_ERASED(end<bfloat16_t>);
     default: return stream ? MICA_ERASED(end_stream<float>) : MICA_ERASED(end<float>);
   }

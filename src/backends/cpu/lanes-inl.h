@@ -113,6 +113,20 @@ HWY_INLINE void store(F32 d, VF32 v, bfloat16_t* p) {
   store_each(d, v, p);
 #endif
 }
+#if MICA_TABLES
+// 32 numbers of bfloat16 as floats.
+HWY_INLINE void widened(__m512i both, VF32& first, VF32& second) {
+  alignas(64) static constexpr uint16_t kFirst[] = {0,  0,  1,  1,  2,  2,  3,  3,  4,  4,  5,
+                                                    5,  6,  6,  7,  7,  8,  8,  9,  9,  10, 10,
+                                                    11, 11, 12, 12, 13, 13, 14, 14, 15, 15};
+  const __mmask32 upper = 0xaaaaaaaa;  // of each lane; its lower half is zero
+  const __m512i from = _mm512_load_si512(kFirst);
+  const __m512i then = _mm512_add_epi16(from, _mm512_set1_epi16(16));
+  first = VF32{_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, from, both))};
+  second = VF32{_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, then, both))};
+}
+#endif
+
 // A value with the precision of a half type.
 HWY_INLINE VF32 rounded_to([[maybe_unused]] F32 d, VF32 v, TypeTag<bfloat16_t>) {
 #if MICA_TABLES

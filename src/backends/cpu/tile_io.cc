@@ -19,6 +19,21 @@ void widen(const void* halves, float* floats, int64_t n) {
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d)))
     store(d, load(d, from + i), floats + i);
 }
+#if MICA_TABLES
+template <>
+void widen<bfloat16_t>(const void* halves, float* floats, int64_t n) {
+  const F32 d;
+  auto* from = static_cast<const bfloat16_t*>(halves);
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    VF32 first, second;
+    widened(_mm512_loadu_si512(from + i), first, second);
+    store(d, first, floats + i);
+    store(d, second, floats + i + 16);
+  }
+  for (; i < n; i += 16) store(d, load(d, from + i), floats + i);
+}
+#endif
 template <class Half>
 void narrow(const float* floats, void* halves, int64_t n) {
   const F32 d;
