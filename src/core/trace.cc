@@ -56,6 +56,8 @@ std::vector<Node*> traced_nodes(std::span<const Array> outputs, uint64_t since) 
   uint32_t epoch = lock.new_epoch();
   std::vector<Node*> order;
   std::vector<Frame> stack;
+  order.reserve(64);
+  stack.reserve(32);
   auto visit = [&](Node* node) {
     if (!node->traced || node->id < since || node->mark == epoch) return;
     node->mark = epoch;

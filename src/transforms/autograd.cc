@@ -40,6 +40,7 @@ Arrays filled(Arrays derivatives, const Arrays& arrays) {
 std::vector<size_t> resolve_argnums(const std::vector<int>& argnums, size_t count) {
   if (argnums.empty()) throw_value("[grad] no argument to differentiate by is given");
   std::vector<size_t> places;
+  places.reserve(argnums.size());
   for (int argnum : argnums) {
     int64_t place = argnum < 0 ? argnum + static_cast<int64_t>(count) : argnum;
     if (place < 0 || place >= static_cast<int64_t>(count))
@@ -95,6 +96,7 @@ std::function<ValueAndGrad(const Arrays&)> value_and_grad(ArraysFunction f,
   return [f = std::move(f), argnums = std::move(argnums)](const Arrays& arguments) {
     Arrays primals;
     std::vector<size_t> places = resolve_argnums(argnums, arguments.size());
+    primals.reserve(places.size());
     for (size_t place : places) primals.push_back(arguments[place]);
 
     TraceScope scope;

@@ -7,6 +7,7 @@ namespace mica::transforms {
 
 Arrays track_all(TraceScope& scope, const Arrays& arrays) {
   Arrays tracked;
+  tracked.reserve(arrays.size());
   for (const Array& array : arrays) tracked.push_back(scope.track(array));
   return tracked;
 }
