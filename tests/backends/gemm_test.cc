@@ -276,6 +276,21 @@ TEST_P(GemmTest, SameBitsInAnyBatch) {
     }
 }
 
+TEST_P(GemmTest, FewRowsOfBfloat16) {
+  for (int64_t k : {512, 515, 1300}) {
+    Matrix b(k, 39, Dtype::BF16, Lie::Columns, 12), many(16, k, Dtype::BF16, Lie::Rows, 11);
+    auto all = product<float>(many, b, Dtype::F32);
+    for (int64_t m : {1, 2, 3, 7, 16}) {
+      Matrix few = many;
+      few.first = few.bytes.data();
+      few.rows = m;
+      expect_product<float>(few, b, Dtype::F32);
+      auto some = product<float>(few, b, Dtype::F32);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << m << " rows of " << k;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, all_targets(), target_name);
 
 }  // namespace

@@ -79,6 +79,52 @@ void dots_of_pairs(const DotBlock<float>& block) {
 }
 #endif
 
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+// By AVX-512 BF16, for which Highway's targets have no name.
+HWY_INLINE VF32 add_pairs(VF32 row, VF32 vector, VF32 sum) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(row.raw), "v"(vector.raw));
+  return sum;
+}
+
+// Of bfloat16 rows and vectors.
+template <int R, int C>
+void dots_of_words(const DotBlock<float>& block) {
+  const F32 d;
+  constexpr int64_t L = kPairs<float, bfloat16_t>;
+  VF32 sum[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) sum[r][c] = hn::Zero(d);
+  auto add = [&](int64_t k, auto&& row_at) __attribute__((always_inline)) {
+    VF32 row[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) row[r] = hn::LoadU(d, reinterpret_cast<const float*>(row_at(r)));
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const auto vector = hn::LoadU(d, block.vectors + c * block.stride + k / 2);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) sum[r][c] = add_pairs(row[r], vector, sum[r][c]);
+    }
+  };
+  Ahead ahead{block.ahead};
+  int64_t k = 0;
+  for (; k + 2 * L <= block.k; k += 2 * L) {
+    if (block.ahead) ahead.fetch(R);
+    add(k, [&](int r) { return block.rows[r] + 2 * k; });
+  }
+  if (k < block.k) {
+    bfloat16_t last[R][2 * L] = {};
+    for (int r = 0; r < R; ++r)
+      std::memcpy(static_cast<void*>(last[r]), block.rows[r] + 2 * k,
+                  static_cast<size_t>(block.k - k) * 2);
+    add(k, [&](int r) { return reinterpret_cast<const std::byte*>(last[r]); });
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) block.out[r * kDotVectors + c] = sum_lanes(d, sum[r][c]);
+}
+#endif
+
 void pair_up(int64_t k, float* vector) {
 #if HWY_TARGET != HWY_SCALAR
   const F32 d;
@@ -95,6 +141,10 @@ void pair_up(int64_t k, float* vector) {
 
 template <class T, class S, int R, int C>
 void dots_of(const DotBlock<T>& block) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  if constexpr (kPairs<T, S> > 0)
+    if (block.pairs) return dots_of_words<R, C>(block);
+#endif
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (kPairs<T, S> > 0) return dots_of_pairs<R, C>(block);
 #endif
@@ -187,7 +237,12 @@ struct Sides {
         vectors(swapped ? g.right : g.left),
         row_count(swapped ? g.m : g.n),
         vector_count(swapped ? g.n : g.m),
-        padded((g.k + 31) / 32 * 32) {}
+        padded((g.k + 31) / 32 * 32 / (in_pairs() ? 2 : 1) + kLineGap) {}
+  // Whether products of bfloat16 pairs are added, and vectors need no conversion.
+  bool in_pairs() const {
+    return std::is_same_v<T, float> && rows.dtype == Dtype::BF16 && vectors.dtype == Dtype::BF16 &&
+           vectors.inner_stride == 1 && bfloat16_pair_kernels() != nullptr;
+  }
   static bool few(int64_t count, int64_t k, const GemmOperand& vectors, const GemmOperand& rows) {
     return count <= kMaxDots && k >= kDotDepth * count && rows.inner_stride == 1 && !rows.fill &&
            !vectors.fill;
@@ -196,19 +251,21 @@ struct Sides {
   bool swapped;  // the rows are the left operand's
   const GemmOperand &rows, &vectors;
   int64_t row_count, vector_count;
-  int64_t padded;  // length of a vector in the workspace
+  // From vector to vector in the workspace: they would share cache sets if it was a power of two.
+  static constexpr int64_t kLineGap = 64 / sizeof(T);
+  int64_t padded;
 };
 
 template <class T>
 void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, int64_t row0,
-                   int row_count, const std::byte* ahead) {
+                   int row_count, const std::byte* ahead, bool pairs) {
   const std::byte* rows[kDotRows];
   for (int r = 0; r < row_count; ++r) rows[r] = sides.rows.vector(row0 + r);
   T out[kDotRows * kDotVectors];
   for (int64_t v = 0; v < sides.vector_count; v += kDotVectors) {
     int count = static_cast<int>(std::min<int64_t>(kDotVectors, sides.vector_count - v));
     dot_block({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count,
-               g.k, out, ahead});
+               g.k, out, ahead, pairs});
     ahead = nullptr;
     for (int r = 0; r < row_count; ++r)
       for (int c = 0; c < count; ++c) {
@@ -240,6 +297,17 @@ void widen_vectors(const GemmOperand& operand, int64_t count, int64_t k, int64_t
 template void widen_vectors(const GemmOperand&, int64_t, int64_t, int64_t, float*);
 template void widen_vectors(const GemmOperand&, int64_t, int64_t, int64_t, double*);
 
+// Vectors of bfloat16 as they are, zero beyond k.
+template <class T>
+static void copy_vectors(const GemmOperand& operand, int64_t count, int64_t k, int64_t stride,
+                         T* to) {
+  for (int64_t i = 0; i < count; ++i, to += stride) {
+    auto* bytes = reinterpret_cast<std::byte*>(to);
+    std::memcpy(bytes, operand.vector(i), static_cast<size_t>(k) * 2);
+    std::fill(bytes + k * 2, reinterpret_cast<std::byte*>(to + stride), std::byte{0});
+  }
+}
+
 template <class T>
 bool is_dots(const Gemm<T>& g) {
   using S = Sides<T>;
@@ -256,9 +324,13 @@ template <class T>
 void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
   Sides<T> sides(g);
   T* vectors = reinterpret_cast<T*>(workspace.data());
-  widen_vectors(sides.vectors, sides.vector_count, g.k, sides.padded, vectors);
+  const bool pairs = sides.in_pairs();
+  if (pairs)
+    copy_vectors(sides.vectors, sides.vector_count, g.k, sides.padded, vectors);
+  else
+    widen_vectors(sides.vectors, sides.vector_count, g.k, sides.padded, vectors);
   if constexpr (std::is_same_v<T, float>) {
-    if (sides.rows.dtype == Dtype::BF16)
+    if (sides.rows.dtype == Dtype::BF16 && !pairs)
       for (int64_t i = 0; i < sides.vector_count; ++i)
         pair_up_vector(g.k, vectors + i * sides.padded);
   }
@@ -269,7 +341,7 @@ void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
     int64_t row = tile.index * kDotRows;
     dots_of_block(g, sides, vectors, row,
                   static_cast<int>(std::min<int64_t>(kDotRows, sides.row_count - row)),
-                  tile.next < 0 ? nullptr : sides.rows.vector(tile.next * kDotRows));
+                  tile.next < 0 ? nullptr : sides.rows.vector(tile.next * kDotRows), pairs);
   });
 }
 

@@ -21,7 +21,9 @@ inline constexpr int kDotRows = 4, kDotVectors = 4;
 
 // Dot products of `rows` (up to kDotRows, of dtype) with `vectors` (up to kDotVectors, `stride`
 // apart, zero from k to the next multiple of 32): out[row * kDotVectors + vector]. For bfloat16
-// rows the vectors must have gone through pair_up_vector.
+// rows the vectors must have gone through pair_up_vector, or, with `pairs`, be bfloat16 numbers
+// themselves, two in the place of a float: pairs are added as in gemm_kernels.h, where the
+// processor does that faster.
 template <class T>
 struct DotBlock {
   const std::byte* const* rows;
@@ -33,6 +35,7 @@ struct DotBlock {
   int64_t k;
   T* out;
   const std::byte* ahead = nullptr;  // where the next rows begin
+  bool pairs = false;
 };
 void dot_block(const DotBlock<float>& block);
 void dot_block(const DotBlock<double>& block);
