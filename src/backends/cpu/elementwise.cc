@@ -135,13 +135,17 @@ HWY_INLINE Narrowed narrowed(Float a, Float b, Float c, Float d) {
   return {joined(a, b), joined(c, d)};
 }
 // By the instruction of AVX512_BF16, which takes subnormal numbers for zeros: false if there are
-// zeros, so that the block must be converted otherwise.
+// some, so that the block must be converted otherwise. They are looked for only beside zeros.
 HWY_INLINE bool narrow_by_instruction(Float a, Float b, Float c, Float d, Narrowed& block) {
   asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.first) : "v"(a.raw), "v"(b.raw));
   asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.second) : "v"(c.raw), "v"(d.raw));
   const __m512i magnitude = _mm512_set1_epi16(0x7fff);
-  return _kortestz_mask32_u8(_mm512_testn_epi16_mask(block.first, magnitude),
-                             _mm512_testn_epi16_mask(block.second, magnitude));
+  if (HWY_LIKELY(_kortestz_mask32_u8(_mm512_testn_epi16_mask(block.first, magnitude),
+                                     _mm512_testn_epi16_mask(block.second, magnitude))))
+    return true;
+  auto subnormal = [](Float v) HWY_ATTR { return _mm512_fpclass_ps_mask(v.raw, 0x20); };
+  return _kortestz_mask16_u8(_kor_mask16(subnormal(a), subnormal(b)),
+                             _kor_mask16(subnormal(c), subnormal(d)));
 }
 #endif
 // The result of an operation on values of a half type, or any float.
