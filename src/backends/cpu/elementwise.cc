@@ -38,12 +38,23 @@ const hn::CappedTag<double, kTilePad / 2> f64;
 using Float = hn::Vec<decltype(f32)>;
 using Double = hn::Vec<decltype(f64)>;
 
-// A block is kVectors vectors, passed from link to link in registers.
-constexpr int64_t kVectors = 4;
-using Block = void (*)(const Link*, int64_t, void*, Float, Float, Float, Float);
-#define MICA_BLOCK const Link *link, int64_t i, void *out, Float a, Float b, Float c, Float d
+// A block is kVectors vectors, passed from link to link in registers: so many that the processor
+// has independent work while a link waits for the one before.
+constexpr int64_t kVectors = 8;
+using Block = void (*)(const Link*, int64_t, void*, Float, Float, Float, Float, Float, Float, Float,
+                       Float);
+#define MICA_BLOCK                                                                              \
+  const Link *link, int64_t i, void *out, Float a, Float b, Float c, Float d, Float e, Float f, \
+      Float g, Float h
+#define MICA_PASSED link, i, out, a, b, c, d, e, f, g, h
+// A function of a vector x of the block and its number k; and what is done with all of them.
+#define MICA_VECTOR \
+  [&]([[maybe_unused]] Float x, [[maybe_unused]] int64_t k) HWY_ATTR __attribute__((always_inline))
+#define MICA_NEXT(of)                                                                            \
+  reinterpret_cast<Block>(link[1].run)(link + 1, i, out, of(a, 0), of(b, 1), of(c, 2), of(d, 3), \
+                                       of(e, 4), of(f, 5), of(g, 6), of(h, 7))
+#define MICA_EACH(of) of(a, 0), of(b, 1), of(c, 2), of(d, 3), of(e, 4), of(f, 5), of(g, 6), of(h, 7)
 #define MICA_ERASED(...) reinterpret_cast<LinkFunction>(&__VA_ARGS__)
-#define MICA_NEXT(a, b, c, d) reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d)
 
 int64_t lanes() { return static_cast<int64_t>(hn::Lanes(f32)); }
 template <class T>
@@ -69,43 +80,50 @@ HWY_INLINE void fetch_ahead(const Link* link, int64_t i) {
 template <class T>
 void start(const Link* link, int64_t i, void* out) {
   fetch_ahead<T>(link, i);
-  MICA_NEXT(element<T>(link->p, i, 0), element<T>(link->p, i, 1), element<T>(link->p, i, 2),
-            element<T>(link->p, i, 3));
+  auto at = [&](int64_t k) HWY_ATTR
+      __attribute__((always_inline)) { return element<T>(link->p, i, k); };
+  reinterpret_cast<Block>(link[1].run)(link + 1, i, out, at(0), at(1), at(2), at(3), at(4), at(5),
+                                       at(6), at(7));
 }
 #if MICA_TABLES
 template <>
 void start<bfloat16_t>(const Link* link, int64_t i, void* out) {
   fetch_ahead<bfloat16_t>(link, i);
   const auto* from = static_cast<const bfloat16_t*>(link->p) + i;
-  Float a, b, c, d;
+  Float a, b, c, d, e, f, g, h;
   widened(_mm512_loadu_si512(from), a, b);
   widened(_mm512_loadu_si512(from + 2 * lanes()), c, d);
-  MICA_NEXT(a, b, c, d);
+  widened(_mm512_loadu_si512(from + 4 * lanes()), e, f);
+  widened(_mm512_loadu_si512(from + 6 * lanes()), g, h);
+  reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d, e, f, g, h);
 }
 #endif
 template <class F>
 void unary(MICA_BLOCK) {
-  MICA_NEXT(F()(a), F()(b), F()(c), F()(d));
+  auto of = MICA_VECTOR { return F()(x); };
+  MICA_NEXT(of);
 }
 template <class F>
 void binary(MICA_BLOCK) {
-  MICA_NEXT(F()(a, operand(link->p, i, 0)), F()(b, operand(link->p, i, 1)),
-            F()(c, operand(link->p, i, 2)), F()(d, operand(link->p, i, 3)));
+  auto of = MICA_VECTOR { return F()(x, operand(link->p, i, k)); };
+  MICA_NEXT(of);
 }
 template <class F>
 void binary_reversed(MICA_BLOCK) {
-  MICA_NEXT(F()(operand(link->p, i, 0), a), F()(operand(link->p, i, 1), b),
-            F()(operand(link->p, i, 2), c), F()(operand(link->p, i, 3), d));
+  auto of = MICA_VECTOR { return F()(operand(link->p, i, k), x); };
+  MICA_NEXT(of);
 }
 template <class F>
 void binary_constant(MICA_BLOCK) {
   Float y = hn::Set(f32, *static_cast<const float*>(link->p));
-  MICA_NEXT(F()(a, y), F()(b, y), F()(c, y), F()(d, y));
+  auto of = MICA_VECTOR { return F()(x, y); };
+  MICA_NEXT(of);
 }
 template <class F>
 void binary_constant_reversed(MICA_BLOCK) {
-  Float x = hn::Set(f32, *static_cast<const float*>(link->p));
-  MICA_NEXT(F()(x, a), F()(x, b), F()(x, c), F()(x, d));
+  Float y = hn::Set(f32, *static_cast<const float*>(link->p));
+  auto of = MICA_VECTOR { return F()(y, x); };
+  MICA_NEXT(of);
 }
 template <bool reversed>
 HWY_INLINE Float choose(const Link* link, int64_t i, int64_t k, Float x) {
@@ -116,13 +134,13 @@ HWY_INLINE Float choose(const Link* link, int64_t i, int64_t k, Float x) {
 }
 template <bool reversed>
 void select(MICA_BLOCK) {
-  MICA_NEXT(choose<reversed>(link, i, 0, a), choose<reversed>(link, i, 1, b),
-            choose<reversed>(link, i, 2, c), choose<reversed>(link, i, 3, d));
+  auto of = MICA_VECTOR { return choose<reversed>(link, i, k, x); };
+  MICA_NEXT(of);
 }
 #if MICA_TABLES
 // A block as bfloat16.
 struct Narrowed {
-  __m512i first, second;
+  __m512i pairs[kVectors / 2];
 };
 HWY_INLINE __m512i joined(Float x, Float y) {
   alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
@@ -131,21 +149,25 @@ HWY_INLINE __m512i joined(Float x, Float y) {
   auto bits = [](Float v) HWY_ATTR { return _mm512_castps_si512(rounded_bfloat16<true>(v).raw); };
   return _mm512_permutex2var_epi16(bits(x), _mm512_load_si512(kUpper), bits(y));
 }
-HWY_INLINE Narrowed narrowed(Float a, Float b, Float c, Float d) {
-  return {joined(a, b), joined(c, d)};
+HWY_INLINE Narrowed narrowed([[maybe_unused]] MICA_BLOCK) {
+  return {{joined(a, b), joined(c, d), joined(e, f), joined(g, h)}};
 }
 // By the instruction of AVX512_BF16, which takes subnormal numbers for zeros: false if there are
 // some, so that the block must be converted otherwise. They are looked for only beside zeros.
-HWY_INLINE bool narrow_by_instruction(Float a, Float b, Float c, Float d, Narrowed& block) {
-  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.first) : "v"(a.raw), "v"(b.raw));
-  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.second) : "v"(c.raw), "v"(d.raw));
-  const __m512i magnitude = _mm512_set1_epi16(0x7fff);
-  if (HWY_LIKELY(_kortestz_mask32_u8(_mm512_testn_epi16_mask(block.first, magnitude),
-                                     _mm512_testn_epi16_mask(block.second, magnitude))))
+HWY_INLINE bool narrow_by_instruction([[maybe_unused]] MICA_BLOCK, Narrowed& block) {
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.pairs[0]) : "v"(a.raw), "v"(b.raw));
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.pairs[1]) : "v"(c.raw), "v"(d.raw));
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.pairs[2]) : "v"(e.raw), "v"(f.raw));
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(block.pairs[3]) : "v"(g.raw), "v"(h.raw));
+  auto zero = [&](int pair) HWY_ATTR __attribute__((always_inline)) {
+    return _mm512_testn_epi16_mask(block.pairs[pair], _mm512_set1_epi16(0x7fff));
+  };
+  if (HWY_LIKELY(_kortestz_mask32_u8(_kor_mask32(zero(0), zero(1)), _kor_mask32(zero(2), zero(3)))))
     return true;
-  auto subnormal = [](Float v) HWY_ATTR { return _mm512_fpclass_ps_mask(v.raw, 0x20); };
-  return _kortestz_mask16_u8(_kor_mask16(subnormal(a), subnormal(b)),
-                             _kor_mask16(subnormal(c), subnormal(d)));
+  __mmask16 found = 0;
+  auto subnormal = MICA_VECTOR { found |= _mm512_fpclass_ps_mask(x.raw, 0x20); };
+  MICA_EACH(subnormal);
+  return found == 0;
 }
 #endif
 // The result of an operation on values of a half type, or any float.
@@ -162,11 +184,13 @@ struct round_code {
 #if MICA_TABLES
 void round_by_instruction(MICA_BLOCK) {
   Narrowed block;
-  if (HWY_UNLIKELY(!narrow_by_instruction(a, b, c, d, block)))
-    return unary<round_code<bfloat16_t, false>>(link, i, out, a, b, c, d);
-  widened(block.first, a, b);
-  widened(block.second, c, d);
-  MICA_NEXT(a, b, c, d);
+  if (HWY_UNLIKELY(!narrow_by_instruction(MICA_PASSED, block)))
+    return unary<round_code<bfloat16_t, false>>(MICA_PASSED);
+  widened(block.pairs[0], a, b);
+  widened(block.pairs[1], c, d);
+  widened(block.pairs[2], e, f);
+  widened(block.pairs[3], g, h);
+  reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d, e, f, g, h);
 }
 #endif
 
@@ -175,32 +199,30 @@ void round_by_instruction(MICA_BLOCK) {
 template <class T>
 void end([[maybe_unused]] MICA_BLOCK) {
   T* to = static_cast<T*>(out) + i;
-  store(f32, a, to);
-  store(f32, b, to + lanes());
-  store(f32, c, to + 2 * lanes());
-  store(f32, d, to + 3 * lanes());
+  auto write = MICA_VECTOR { store(f32, x, to + k * lanes()); };
+  MICA_EACH(write);
 }
 #if MICA_TABLES
 template <bool past>
 HWY_INLINE void write(const Narrowed& block, void* out, int64_t i) {
   auto* to = reinterpret_cast<__m512i*>(static_cast<bfloat16_t*>(out) + i);
-  if constexpr (past) {
-    _mm512_stream_si512(to, block.first);
-    _mm512_stream_si512(to + 1, block.second);
-  } else {
-    _mm512_storeu_si512(to, block.first);
-    _mm512_storeu_si512(to + 1, block.second);
+#pragma GCC unroll 4
+  for (int pair = 0; pair < kVectors / 2; ++pair) {
+    if constexpr (past)
+      _mm512_stream_si512(to + pair, block.pairs[pair]);
+    else
+      _mm512_storeu_si512(to + pair, block.pairs[pair]);
   }
 }
 template <bool past>
 void end_bfloat16([[maybe_unused]] MICA_BLOCK) {
-  write<past>(narrowed(a, b, c, d), out, i);
+  write<past>(narrowed(MICA_PASSED), out, i);
 }
 template <bool past>
 void end_by_instruction(MICA_BLOCK) {
   Narrowed block;
-  if (HWY_UNLIKELY(!narrow_by_instruction(a, b, c, d, block)))
-    return end_bfloat16<past>(link, i, out, a, b, c, d);
+  if (HWY_UNLIKELY(!narrow_by_instruction(MICA_PASSED, block)))
+    return end_bfloat16<past>(MICA_PASSED);
   write<past>(block, out, i);
 }
 LinkFunction end_of_bfloat16(bool past) {
@@ -212,7 +234,7 @@ LinkFunction end_of_bfloat16(bool past) {
 template <class T>
 void end_stream([[maybe_unused]] MICA_BLOCK) {
   alignas(64) T block[kChainPad];
-  end<T>(link, 0, block, a, b, c, d);
+  end<T>(link, 0, block, a, b, c, d, e, f, g, h);
   const hn::CappedTag<uint8_t, 64> bytes;
   auto* from = reinterpret_cast<const uint8_t*>(block);
   auto* to = reinterpret_cast<uint8_t*>(static_cast<T*>(out) + i);
@@ -223,10 +245,8 @@ void end_stream([[maybe_unused]] MICA_BLOCK) {
 template <>
 void end_stream<float>([[maybe_unused]] MICA_BLOCK) {
   float* to = static_cast<float*>(out) + i;
-  hn::Stream(a, f32, to);
-  hn::Stream(b, f32, to + lanes());
-  hn::Stream(c, f32, to + 2 * lanes());
-  hn::Stream(d, f32, to + 3 * lanes());
+  auto write = MICA_VECTOR { hn::Stream(x, f32, to + k * lanes()); };
+  MICA_EACH(write);
 }
 template <class M>
 HWY_INLINE void store_mask(M mask, void* out, int64_t i) {
@@ -235,24 +255,18 @@ HWY_INLINE void store_mask(M mask, void* out, int64_t i) {
 }
 template <class F>
 void test([[maybe_unused]] MICA_BLOCK) {
-  store_mask(F()(a), out, i);
-  store_mask(F()(b), out, i + lanes());
-  store_mask(F()(c), out, i + 2 * lanes());
-  store_mask(F()(d), out, i + 3 * lanes());
+  auto write = MICA_VECTOR { store_mask(F()(x), out, i + k * lanes()); };
+  MICA_EACH(write);
 }
 template <class F>
 void comparison(MICA_BLOCK) {
-  store_mask(F()(a, operand(link->p, i, 0)), out, i);
-  store_mask(F()(b, operand(link->p, i, 1)), out, i + lanes());
-  store_mask(F()(c, operand(link->p, i, 2)), out, i + 2 * lanes());
-  store_mask(F()(d, operand(link->p, i, 3)), out, i + 3 * lanes());
+  auto write = MICA_VECTOR { store_mask(F()(x, operand(link->p, i, k)), out, i + k * lanes()); };
+  MICA_EACH(write);
 }
 template <class F>
 void comparison_reversed(MICA_BLOCK) {
-  store_mask(F()(operand(link->p, i, 0), a), out, i);
-  store_mask(F()(operand(link->p, i, 1), b), out, i + lanes());
-  store_mask(F()(operand(link->p, i, 2), c), out, i + 2 * lanes());
-  store_mask(F()(operand(link->p, i, 3), d), out, i + 3 * lanes());
+  auto write = MICA_VECTOR { store_mask(F()(operand(link->p, i, k), x), out, i + k * lanes()); };
+  MICA_EACH(write);
 }
 
 // A function of doubles on floats.

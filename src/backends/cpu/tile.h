@@ -21,7 +21,7 @@ inline constexpr int64_t kTile = 256;
 // Tile functions compute multiples of kTilePad elements, chains of kChainPad; the last ones may be
 // padding. Results may be the same memory as arguments of the same element size.
 inline constexpr int64_t kTilePad = 16;
-inline constexpr int64_t kChainPad = 64;
+inline constexpr int64_t kChainPad = 128;
 
 constexpr int64_t padded(int64_t count) { return (count + kTilePad - 1) / kTilePad * kTilePad; }
 constexpr Dtype computed_as(Dtype dtype) { return is_half(dtype) ? Dtype::F32 : dtype; }
