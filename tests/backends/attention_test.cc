@@ -46,6 +46,19 @@ TEST(CpuAttention, RowsAndSizes) {
   });
 }
 
+// Panels of a block of rows see different keys of a block: none, or those from its middle.
+TEST(CpuAttention, PanelsSeeTheirOwnKeys) {
+  on_instruction_sets([] {
+    for (int64_t window : {0, 20, 70, 130})
+      for (int32_t length : {200, 259, 300}) {
+        Case c{.B = 1, .H = 2, .G = 2, .L = 200, .S = 300, .K = 24, .V = 20};
+        c.options = {.scale = 0.2, .causal = true, .window = window};
+        c.lengths = {length};
+        check(c);
+      }
+  });
+}
+
 // Slots around the chunks of decoding (512) and the blocks of keys (128).
 TEST(CpuAttention, Lengths) {
   on_instruction_sets([] {

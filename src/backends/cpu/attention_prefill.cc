@@ -79,6 +79,17 @@ Running make_panel(const AttentionJob& job, int64_t b, int64_t g, int64_t first,
   return running;
 }
 
+// The keys of a block that any row of the panel sees.
+KeyBlock seen_by_panel(const Panel& panel, int64_t offset, const KeyBlock& block) {
+  const int64_t oldest = offset + panel.query_of(0),
+                newest = offset + panel.query_of(panel.rows - 1);
+  const KeyRun run{block.begin, block.begin + block.count, block.shift};
+  const KeyRun any = panel.job.seen_by_any(run, oldest, newest);
+  const KeyRun all = panel.job.seen_by_all(run, oldest, newest);
+  return {any.begin, any.end - any.begin, block.shift,
+          any.begin >= all.begin && any.end <= all.end};
+}
+
 int64_t prefill_block_rows() { return kBlockRows; }
 
 // Rows first … first + count - 1 of key head g of sequence b.
@@ -105,9 +116,13 @@ void prefill_block(const AttentionJob& job, int64_t b, int64_t g, int64_t first,
     for (const Running& running : panels) {
       const int64_t width = running.panel.width;
       if (width == 0) continue;
-      score_block(running.panel, block, k, scores, nullptr);
-      weigh(running, block.count, scores);
-      multiply<Side::Transposed>(job.v_size, width, block.count, v, {scores, width},
+      const KeyBlock own = seen_by_panel(running.panel, sequence.offset, block);
+      if (own.count <= 0) continue;
+      const int64_t skipped = own.begin - block.begin;
+      score_block(running.panel, own, {k.data + skipped * k.stride, k.stride}, scores, nullptr);
+      weigh(running, own.count, scores);
+      multiply<Side::Transposed>(job.v_size, width, own.count,
+                                 {v.data + skipped * v.stride, v.stride}, {scores, width},
                                  {running.sums, width}, true);
     }
   });

@@ -18,6 +18,7 @@
 #include <limits>
 
 #include "backends/cpu/attention_job.h"
+#include "backends/cpu/known_from_here.h"
 #include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/scratch.h"
@@ -60,29 +61,37 @@ HWY_INLINE void multiply_tile(int64_t inner, Left a, Rows<const float> b, Rows<f
                               bool accumulate) {
   const F32 d;
   VF32 sums[kRows][kVectors];
+  const float* before = known_from_here(c.data);
 #pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i)
+  for (int i = 0; i < kRows; ++i, before += c.stride)
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j)
-      sums[i][j] = accumulate ? hn::LoadU(d, c.data + i * c.stride + j * kLanes) : hn::Zero(d);
+      sums[i][j] = accumulate ? hn::LoadU(d, before + j * kLanes) : hn::Zero(d);
+  // The next rows of the left side, while these are multiplied.
+  const auto* ahead = reinterpret_cast<const std::byte*>(a.data + kRows * a.stride);
+  const int64_t ahead_step = kSide == Side::AsStored ? kRows * 4 : 0;
+  // A pointer for every three rows: the addresses of the others need no register.
+  const float* rows[(kRows + 2) / 3];
+  for (int i = 0; i < (kRows + 2) / 3; ++i) rows[i] = a.data + 3 * i * a.stride;
   for (int64_t k = 0; k < inner; ++k, b.data += b.stride) {
+    if (kSide == Side::AsStored) prefetch_far(ahead + k * ahead_step);
     VF32 right[kVectors];
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) right[j] = hn::LoadU(d, b.data + j * kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      const float* p = kSide == Side::AsStored ? a.data + i * a.stride + k : a.data + i;
+      const float* p = kSide == Side::AsStored ? rows[i / 3] + i % 3 * a.stride + k : a.data + i;
       const VF32 left = hn::Set(d, *p);
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(left, right[j], sums[i][j]);
     }
     if (kSide == Side::Transposed) a.data += a.stride;
   }
+  float* to = known_from_here(c.data);
 #pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i)
+  for (int i = 0; i < kRows; ++i, to += c.stride)
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j)
-      hn::StoreU(sums[i][j], d, c.data + i * c.stride + j * kLanes);
+    for (int j = 0; j < kVectors; ++j) hn::StoreU(sums[i][j], d, to + j * kLanes);
 }
 
 template <int kRows, int kVectors, Side kSide>

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "backends/cpu/known_from_here.h"
 #include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/transpose-inl.h"
 
@@ -94,16 +95,6 @@ HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride
     a += stride;
     b += ldb;
   }
-}
-
-// Keeps the addresses of 28 stores from being computed, and spilled, before a loop that has no
-// register for them.
-template <class T>
-HWY_INLINE T* known_from_here(T* p) {
-#if defined(__GNUC__)
-  asm volatile("" : "+r"(p));
-#endif
-  return p;
 }
 
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
