@@ -3,6 +3,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/attention_prefill.cc"
 #include <algorithm>
+#include <array>
+#include <optional>
 
 #include "backends/cpu/highway_targets.h"
 
@@ -17,7 +19,7 @@ namespace mica::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int kBlockPanels = 2;
+constexpr int kBlockPanels = 4;
 constexpr int64_t kBlockRows = kBlockPanels * kPanelLanes;
 constexpr int64_t kBlockKeys = 128;
 
@@ -104,18 +106,20 @@ void prefill_block(const AttentionJob& job, int64_t b, int64_t g, int64_t first,
   float* scores = scratch.take(kBlockKeys * kPanelLanes);
   float* row = scratch.take(longest);
   const Sequence sequence = job.sequence(b);
-  const int64_t middle = std::min(kPanelLanes, count);
-  const Running panels[kBlockPanels] = {
-      make_panel(job, b, g, first, middle, sequence.offset, scratch, row),
-      make_panel(job, b, g, first + middle, count - middle, sequence.offset, scratch, row)};
+  std::array<std::optional<Running>, kBlockPanels> panels;
+  for (int64_t row0 = 0, i = 0; row0 < count; row0 += kPanelLanes, ++i)
+    panels[static_cast<size_t>(i)].emplace(make_panel(job, b, g, first + row0,
+                                                      std::min(kPanelLanes, count - row0),
+                                                      sequence.offset, scratch, row));
   const int64_t oldest = sequence.offset + first / job.ratio;
   const int64_t newest = sequence.offset + (first + count - 1) / job.ratio;
   for_each_block(job, sequence, oldest, newest, kBlockKeys, [&](const KeyBlock& block) {
     const Left k = float_rows(job.k, b, g, block.begin, block.count, keys);
     const Left v = float_rows(job.v, b, g, block.begin, block.count, values);
-    for (const Running& running : panels) {
+    for (const auto& panel : panels) {
+      if (!panel) continue;
+      const Running& running = *panel;
       const int64_t width = running.panel.width;
-      if (width == 0) continue;
       const KeyBlock own = seen_by_panel(running.panel, sequence.offset, block);
       if (own.count <= 0) continue;
       const int64_t skipped = own.begin - block.begin;
@@ -126,7 +130,8 @@ void prefill_block(const AttentionJob& job, int64_t b, int64_t g, int64_t first,
                                  {running.sums, width}, true);
     }
   });
-  for (const Running& running : panels) store_rows(running, row);
+  for (const auto& panel : panels)
+    if (panel) store_rows(*panel, row);
 }
 
 }  // namespace
