@@ -59,8 +59,10 @@ Gemm<T> in_fastest_terms(const Gemm<T>& g) {
 // Rows this many bytes apart (or multiples) lie in the same set of the first-level cache, which
 // does not hold a line of each row of a tile then.
 constexpr int64_t kCacheWay = 4096;
-// Right operands up to here are multiplied as they lie: they stay in the second-level cache.
-constexpr int64_t kInPlaceBytes = 1 << 20, kInPlaceColumns = 256 << 10;
+// Right operands up to here are multiplied as they lie: they stay in the second-level cache, whose
+// speed suffices for tiles two lines wide. For narrower ones they must nearly fit the first.
+constexpr int64_t kInPlaceBytes = 1 << 20, kInPlaceNarrow = 128 << 10;
+constexpr int64_t kInPlaceColumns = 256 << 10;
 
 template <class T>
 bool holds_terms(const Gemm<T>& g, const GemmOperand& operand) {
@@ -79,9 +81,11 @@ bool is_left_in_place(const Gemm<T>& g) {
 }
 
 template <class T>
-bool is_right_in_place(const Gemm<T>& g) {
+bool is_right_in_place(const Gemm<T>& g, int columns) {
+  const bool narrow = columns * sizeof(T) < 128;
   return holds_terms(g, g.right) && !g.kernels && g.right.vector_stride == 1 &&
-         g.k * g.right.inner_stride * size_of(g.right.dtype) <= kInPlaceBytes;
+         g.k * g.right.inner_stride * size_of(g.right.dtype) <=
+             (narrow ? kInPlaceNarrow : kInPlaceBytes);
 }
 
 // How a product is cut. Blocks of rows x columns x depth are packed and multiplied in turn.
@@ -89,7 +93,7 @@ template <class T>
 struct Blocks {
   explicit Blocks(const Gemm<T>& g) : kernels(g.kernels ? *g.kernels : gemm_kernels<T>()) {
     left_in_place = is_left_in_place(g);
-    right_in_place = is_right_in_place(g);
+    right_in_place = is_right_in_place(g, kernels.columns);
     streamed = is_streamed(g) && !right_in_place;
     left_in_place = left_in_place && !streamed;
     row_blocks = ceil_div(g.m, kMaxRows);
