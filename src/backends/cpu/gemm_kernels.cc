@@ -110,9 +110,10 @@ HWY_INLINE void store_bfloat16_sums(const GemmTile<float>& tile, const VF32 (&su
   const F32 d;
   constexpr int L = kLanes<float>;
   const float* c = known_from_here(tile.c);
+  const int64_t ldc = tile.accumulate ? tile.ldc : 0;
   std::byte* to = known_from_here(tile.rounded);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r, c += tile.ldc, to += tile.rounded_stride)
+  for (int r = 0; r < R; ++r, c += ldc, to += tile.rounded_stride)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
       store_bfloat16(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * L), sum[r][v]) : sum[r][v],
@@ -131,8 +132,11 @@ void multiply_block(const GemmTile<T>& tile) {
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) hwy::Prefetch(tile.c + r * ldc + v * L);
+  for (int r = 0; r < R; ++r) {
+    if (tile.rounded) hwy::Prefetch(tile.rounded + r * tile.rounded_stride);
+    for (int v = 0; v < V && (tile.accumulate || !tile.rounded); ++v)
+      hwy::Prefetch(tile.c + r * ldc + v * L);
+  }
   sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb,
                                          tile.ahead, tile.ahead_step, sum);
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
@@ -201,12 +205,14 @@ HWY_NOINLINE void multiply_aside(Block<T> block, int vectors, const GemmTile<T>&
   block(wide);
   for (int r = 0; r < tile.m; ++r) {
     T* from = sums + r * wide.ldc;
-    T* to = tile.c + r * tile.ldc;
+    if (tile.accumulate) {
+      const T* before = tile.c + r * tile.ldc;
+      for (int j = 0; j < tile.n; ++j) from[j] = before[j] + from[j];
+    }
     if (!tile.rounded) {
-      for (int j = 0; j < tile.n; ++j) to[j] = tile.accumulate ? to[j] + from[j] : from[j];
+      std::copy_n(from, tile.n, tile.c + r * tile.ldc);
       continue;
     }
-    for (int j = 0; tile.accumulate && j < tile.n; ++j) from[j] += to[j];
     std::byte* row = tile.rounded + r * tile.rounded_stride;
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
     if constexpr (kTerms == Terms::Pairs) {
