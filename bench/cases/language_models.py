@@ -4,6 +4,8 @@ equal bits per weight (4.5: Q4_0, Q4_K, affine groups of 64; 5.0: groups of 32; 
 A call is a token of one sequence, a prompt, or a process up to its first token. `Q4_0` and the like are
 llama.cpp with that type; flash attention on or off, whichever is faster, counts."""
 
+from dataclasses import replace
+
 from ruler.case import Case
 
 # Logits after seven ids. Weights that are quantized once more differ; a wrong network differs by more
@@ -59,6 +61,15 @@ def beside(name, who, alone, peer_words):
                 note="one process spins beside it; the ratio is the share of the quiet speed")
 
 
+def exact():
+    """Activations as they are, beside llama.cpp's products, which round them."""
+    model = dict(**LLAMA_1B, bits=4, group=64)
+    words = {"mica": mica("exact=1")}
+    for made in (decode("1b-4bit-exact", model, ("Q4_0", "Q4_K"), 1.0, None, tolerance=REQUANTIZED),
+                 prefill("1b-4bit-exact", model, ("Q4_0", "Q4_K"), 1.0, None, "f32")):
+        yield replace(made, goals={"best": 1.0}, commands={**made.commands, **words})
+
+
 def batch():
     quiet = case("decode/1b-4bit-batch8", dict(**LLAMA_1B, bits=4, group=64), ("Q4_0", "Q4_K"), {},
                  "int8", REQUANTIZED, batch=8, tokens=3)
@@ -79,6 +90,7 @@ def first():
 
 CASES = [
     *four_bits(),
+    *exact(),
     decode("1b-8bit", dict(**LLAMA_1B, bits=8), ("Q8_0",), 1.5, 0.90, tolerance=ROUNDED),
     decode("1b-bfloat16", LLAMA_1B, ("BF16",), 1.2, 0.90),
     batch(),

@@ -1,5 +1,6 @@
 // Mica's worker of the language-model benchmarks (worker.h): its decode engine, as `mica generate`
-// uses it. OPTION of load is the activations' dtype, or "-" for the checkpoint's. It adds
+// uses it. OPTION of load is the activations' dtype, "exact" for activations that are not rounded
+// to 8 bits, or "-". It adds
 //
 //   bytes BATCH CONTEXT          what a step of generation reads at least
 //   operations TOKENS            what a prompt of so many tokens computes at least
@@ -20,7 +21,8 @@ class Mica : public lm::Subject {
   void load(const std::string& path, int threads, const std::string& option) override {
     mica::ThreadPool::shared().set_threads(threads);
     mica::models::LoadOptions options;
-    if (option != "-") options.activations = mica::dtype_from_name(option);
+    options.exact = option == "exact";
+    if (option != "-" && !options.exact) options.activations = mica::dtype_from_name(option);
     model_ = mica::models::load_model(path, options).model;
     engine_ = std::make_unique<mica::generate::Engine>(model_, nullptr);
   }

@@ -12,6 +12,7 @@ for (ruler/protocol.py) is in its parameters, of which key=value replaces some f
     batch, depth, tokens       of decode: sequences, tokens before, tokens a call
     prompt     tokens of a prompt
     neighbour  1: another process spins meanwhile
+    exact      1: Mica does not round activations
 """
 
 import os
@@ -28,7 +29,8 @@ from ruler.protocol import Prepared, serve
 from . import models
 
 FIRST_IDS = 7  # ids of the prompt whose logits are compared
-DEFAULTS = {"task": "decode", "batch": 1, "depth": 0, "tokens": 8, "prompt": 512, "neighbour": 0}
+DEFAULTS = {"task": "decode", "batch": 1, "depth": 0, "tokens": 8, "prompt": 512, "neighbour": 0,
+            "exact": 0}
 
 
 def threads():
@@ -113,7 +115,7 @@ class Mica:
     def start(self, params):
         program = Program(self.path)
         self.size = sum(path.stat().st_size for path in params["folder"].glob("*.safetensors"))
-        program.ask("load", params["folder"], threads(), "-")
+        program.ask("load", params["folder"], threads(), "exact" if params["exact"] else "-")
         # Weights settle in huge pages while a model works (src/models/settle.h); llama.cpp loads into them.
         program.seconds("decode", 1, 0, 64)
         return program

@@ -9,7 +9,6 @@
 #include <random>
 #include <vector>
 
-#include "backends/cpu/quantized_dots.h"
 #include "backends/cpu/quantized_int8.h"
 #include "base/thread_pool.h"
 #include "ops/quantized.h"
@@ -117,8 +116,8 @@ void expect_product(const Quantized& w, int64_t m, bool transpose) {
 
 class QuantizedTest : public ::testing::TestWithParam<bool> {
  protected:
-  void SetUp() override { disable_quantized_dots(!GetParam()); }
-  void TearDown() override { disable_quantized_dots(false); }
+  void SetUp() override { disable_byte_products(!GetParam()); }
+  void TearDown() override { disable_byte_products(false); }
 };
 
 TEST_P(QuantizedTest, EveryFormat) {

@@ -3,7 +3,6 @@
 
 #include "backends/cpu/dots.h"
 #include "backends/cpu/quantized.h"
-#include "backends/cpu/quantized_dots.h"
 #include "backends/cpu/quantized_int8.h"
 #include "backends/cpu/scratch.h"
 #include "base/thread_pool.h"
@@ -63,15 +62,17 @@ bool is_dots(const QuantizedGemm<T>& q) {
 
 int64_t padded(int64_t k) { return (k + 15) / 16 * 16; }
 
-// Memory of a product by dots: the rows as float, then made ready for integer dots.
-struct DotMemory {
-  DotMemory(const QuantizedGemm<float>& q, const QuantizedDots& dots)
-      : floats(padded(q.k)),
-        rows(static_cast<size_t>(q.m * floats) * sizeof(float)),
-        prepared(has_quantized_dots(q.matrix) ? static_cast<size_t>(q.m * dots.row_bytes) : 0) {}
-  int64_t floats;  // from row to row
-  size_t rows, prepared;
-};
+// Digits of x in exact products of few rows (quantized_int8.h).
+constexpr int kExactDigits = 3;
+
+bool has_exact_integers(const QuantizedGemm<float>& q) {
+  return has_int8_products(q.matrix.bits, q.matrix.group_size) &&
+         q.matrix.scales_dtype != Dtype::F64;
+}
+
+size_t float_dots_workspace(const QuantizedGemm<float>& q) {
+  return static_cast<size_t>(q.m * padded(q.k)) * sizeof(float);
+}
 
 // `f(row, count)` computes `count` (at most kDotRows) outputs of all rows of x, from `row` on.
 template <class F>
@@ -89,19 +90,10 @@ void store_dots(const GemmOutput& out, int64_t row0, int rows, int64_t x0, int c
     for (int i = 0; i < count; ++i) out.store(x0 + i, row0 + r, values[r * kDotVectors + i]);
 }
 
-void run_integer_dots(const QuantizedGemm<float>& q, const QuantizedDots& dots,
-                      const std::byte* prepared) {
-  for_each_rows(q, [&](int64_t row, int rows) {
-    float values[kDotRows * kDotVectors];
-    for (int64_t i = 0; i < q.m; i += kDotVectors) {
-      int count = static_cast<int>(std::min<int64_t>(kDotVectors, q.m - i));
-      dots.multiply(row, rows, prepared + i * dots.row_bytes, count, values);
-      store_dots(q.out, row, rows, i, count, values);
-    }
-  });
-}
-
-void run_float_dots(const QuantizedGemm<float>& q, const float* x, int64_t stride) {
+void run_float_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
+  const int64_t stride = padded(q.k);
+  float* x = reinterpret_cast<float*>(workspace.data());
+  widen_vectors(q.left, q.m, q.k, stride, x);
   for_each_rows(q, [&](int64_t row, int rows) {
     float values[kDotRows * kDotVectors];
     Scratch scratch(kDotRows * stride);
@@ -119,21 +111,6 @@ void run_float_dots(const QuantizedGemm<float>& q, const float* x, int64_t strid
   });
 }
 
-void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
-  QuantizedDots dots(q.matrix, q.k);
-  DotMemory memory(q, dots);
-  float* x = reinterpret_cast<float*>(workspace.data());
-  widen_vectors(q.left, q.m, q.k, memory.floats, x);
-  std::byte* prepared = workspace.data() + memory.rows;
-  bool integers = memory.prepared > 0;
-  for (int64_t i = 0; integers && i < q.m; ++i)
-    integers = dots.prepare(x + i * memory.floats, prepared + i * dots.row_bytes);
-  if (integers)
-    run_integer_dots(q, dots, prepared);
-  else
-    run_float_dots(q, x, memory.floats);
-}
-
 // The exact product of one row of x.
 template <class T>
 QuantizedGemm<T> row_of(const QuantizedGemm<T>& q, int64_t row) {
@@ -146,13 +123,19 @@ QuantizedGemm<T> row_of(const QuantizedGemm<T>& q, int64_t row) {
   return one;
 }
 
+// Rows that have no digits are multiplied as floats.
+void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
+  if (!has_exact_integers(q)) return run_float_dots(q, workspace);
+  for (int64_t row : run_int8(q, kExactDigits, workspace))
+    run_float_dots(row_of(q, row), workspace);
+}
+
 template <class T>
 size_t exact_workspace(const QuantizedGemm<T>& q) {
   if constexpr (std::is_same_v<T, float>) {
-    if (is_dots(q)) {
-      DotMemory memory(q, QuantizedDots(q.matrix, q.k));
-      return memory.rows + memory.prepared;
-    }
+    if (is_dots(q))
+      return std::max(float_dots_workspace(q),
+                      has_exact_integers(q) ? int8_workspace(q, kExactDigits) : 0);
   }
   return as_gemm(q).workspace();
 }
@@ -164,7 +147,7 @@ size_t QuantizedGemm<T>::workspace() const {
   if (m == 0 || n == 0 || k == 0) return 0;
   if (!int8) return exact_workspace(*this);
   if constexpr (std::is_same_v<T, float>)
-    return std::max(int8_workspace(*this), exact_row_workspace());
+    return std::max(int8_workspace(*this, 1), exact_row_workspace());
   MICA_ASSERT(false);
 }
 
@@ -180,9 +163,7 @@ void QuantizedGemm<T>::run(std::span<std::byte> workspace) const {
   if (m == 0 || n == 0) return;
   MICA_ASSERT(workspace.size() >= this->workspace());
   if constexpr (std::is_same_v<T, float>) {
-    if (int8 && k > 0) {
-      return run_exactly(run_int8(*this, workspace), workspace);
-    }
+    if (int8 && k > 0) return run_exactly(run_int8(*this, 1, workspace), workspace);
     if (is_dots(*this) && k > 0) return run_dots(*this, workspace);
   }
   as_gemm(*this).run(workspace);

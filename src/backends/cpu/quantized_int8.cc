@@ -14,7 +14,8 @@ namespace mica::cpu {
 namespace {
 
 // Elements along k of a panel, and rows of x that are multiplied with it while sums are kept.
-constexpr int64_t kPanelDepth = 8192, kMaxRows = 512;
+constexpr int64_t kPanelDepth = 8192, kMaxRows = 513;
+static_assert(kMaxRows % 3 == 0);  // a row's digits stay together
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -104,7 +105,7 @@ class Int8Run {
     const int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, p.n - tile.row));
     const auto m = static_cast<int64_t>(p.x.size());
     kernels_.dots(format_, p.matrix, tile.row, rows, p.x.data(), static_cast<int>(m), values, next);
-    for (int64_t i = 0; i < m; ++i) store(p, values + i * kInt8Rows, rows, i, tile.row);
+    store(p, values, kInt8Rows, rows, 0, m, tile.row);
   }
 
   void run_panel(const Tile& tile, const Int8Place& next) const {
@@ -129,13 +130,20 @@ class Int8Run {
           panels.unpack(format_, p.matrix, tile.row, rows, g, groups, panel);
         panels.multiply(format_, panel, g, groups, p.x.data() + m0, m, sums, g > 0, next);
       }
-      for (int64_t i = 0; i < m; ++i) store(p, sums + i * width, rows, m0 + i, tile.row);
+      store(p, sums, width, rows, m0, m, tile.row);
     }
   }
 
-  static void store(const Int8Product& p, const float* values, int64_t count, int64_t row,
-                    int64_t column) {
-    store_rounded(values, count, p.out.dtype, p.out.at(row, column));
+  // Of digits first … first + m, `stride` values apart, the rows.
+  void store(const Int8Product& p, float* values, int64_t stride, int count, int64_t first,
+             int64_t m, int64_t column) const {
+    const int digits = format_.digits;
+    for (int64_t i = 0; i < m; i += digits, values += digits * stride) {
+      for (int digit = digits - 2; digit >= 0; --digit)
+        for (int j = 0; j < count; ++j)
+          values[digit * stride + j] += values[(digit + 1) * stride + j];
+      store_rounded(values, count, p.out.dtype, p.out.at((first + i) / digits, column));
+    }
   }
 
   const Int8Format& format_;
@@ -147,9 +155,10 @@ class Int8Run {
 
 }  // namespace
 
-Int8Format::Int8Format(const QuantizedMatrix& matrix, int64_t k)
+Int8Format::Int8Format(const QuantizedMatrix& matrix, int64_t k, int digits)
     : bits(matrix.bits),
       group_size(matrix.group_size),
+      digits(digits),
       k(k),
       groups(k / matrix.group_size),
       padded_groups(ceil_div(groups, 16) * 16),
@@ -162,9 +171,9 @@ std::vector<int64_t> prepare_int8(const Int8Format& format, const GemmOperand& x
   const int64_t grain = std::max<int64_t>(1, 8192 / format.k);
   ThreadPool::shared().parallel_for(m, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::byte* row = prepared + i * format.row_bytes;
-      if (prepare_row(format, x, i, row)) continue;
-      std::memset(row, 0, static_cast<size_t>(format.row_bytes));
+      const int64_t bytes = format.digits * format.row_bytes;
+      if (prepare_row(format, x, i, prepared + i * bytes)) continue;
+      std::memset(prepared + i * bytes, 0, static_cast<size_t>(bytes));
       std::lock_guard lock(mutex);
       odd.push_back(i);
     }
@@ -180,15 +189,18 @@ void run_int8(const Int8Format& format, std::span<const Int8Product> products) {
   Int8Run(format, products).run();
 }
 
-size_t int8_workspace(const QuantizedGemm<float>& product) {
-  return static_cast<size_t>(product.m * Int8Format(product.matrix, product.k).row_bytes);
+size_t int8_workspace(const QuantizedGemm<float>& product, int digits) {
+  const Int8Format format(product.matrix, product.k, digits);
+  return static_cast<size_t>(product.m * digits * format.row_bytes);
 }
 
-std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace) {
-  MICA_ASSERT(workspace.size() >= int8_workspace(product));
-  const Int8Format format(product.matrix, product.k);
+std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, int digits,
+                              std::span<std::byte> workspace) {
+  MICA_ASSERT(workspace.size() >= int8_workspace(product, digits));
+  const Int8Format format(product.matrix, product.k, digits);
   Int8Product one{{}, product.matrix, product.n, product.out};
-  for (int64_t i = 0; i < product.m; ++i) one.x.push_back(workspace.data() + i * format.row_bytes);
+  for (int64_t i = 0; i < product.m; ++i)
+    one.add(workspace.data() + i * digits * format.row_bytes, format);
   fetch_int8(format, one);
   std::vector<int64_t> odd = prepare_int8(format, product.left, product.m, workspace.data());
   run_int8(format, {&one, 1});

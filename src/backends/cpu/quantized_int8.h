@@ -10,6 +10,11 @@
 // its row of x and its row of the matrix only: it is the same for one row, in any batch, in a
 // prompt, on any number of threads, whatever the instruction set.
 //
+// Exact products of few rows are the same with three digits in place of one: x is taken as integers
+// of 24 bits, step = max |x| / (127 * 65536), which loses less than sums in float32 do; its digits
+// d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their own, and the three
+// results are added.
+//
 // Few rows are multiplied with the packed rows as they lie; for more, rows of the matrix are
 // unpacked into panels that stay in the caches.
 #pragma once
@@ -20,13 +25,19 @@
 
 namespace mica::cpu {
 
-// How a row of x is laid out when it has been made ready: step and step * sum(xi) of each group as
-// floats, then the integers. 4 bits: blocks of 128, the 64 even elements first, as they lie in
-// packed bytes; 8 bits: in order. Zeros up to the next whole block.
+// How a row of x is laid out when it has been made ready, or each of its digits, highest first:
+// step and (of the first digit, else 0) step * sum(xi) of each group as floats, then the integers.
+// 4 bits: blocks of 128, the 64 even elements first, as they lie in packed bytes; 8 bits: in order.
+// Zeros up to the next whole block.
 struct Int8Format {
   Int8Format() = default;
-  Int8Format(const QuantizedMatrix& matrix, int64_t k);
+  Int8Format(const QuantizedMatrix& matrix, int64_t k, int digits = 1);
 
+  float* steps_of(std::byte* row) const { return reinterpret_cast<float*>(row); }
+  float* sums_of(std::byte* row) const { return steps_of(row) + padded_groups; }
+  int8_t* integers_of(std::byte* row) const {
+    return reinterpret_cast<int8_t*>(sums_of(row) + padded_groups);
+  }
   const float* steps(const std::byte* row) const { return reinterpret_cast<const float*>(row); }
   const float* sums(const std::byte* row) const { return steps(row) + padded_groups; }
   const int8_t* integers(const std::byte* row) const {
@@ -36,13 +47,14 @@ struct Int8Format {
   int64_t group_bytes() const { return group_size * bits / 8; }
 
   int bits = 4, group_size = 64;
+  int digits = 1;
   int64_t k = 0, groups = 0;
   int64_t padded_groups = 0;  // so that the integers are aligned
-  int64_t row_bytes = 0;      // from row to row, a multiple of 64
+  int64_t row_bytes = 0;      // from digit to digit, row to row, a multiple of 64
 };
 
 // Rows of the matrix that are multiplied with packed rows together, and the most rows of x then.
-inline constexpr int kInt8Rows = 16, kInt8FewRows = 2;
+inline constexpr int kInt8Rows = 16, kInt8FewRows = 3;
 
 // A row of a matrix, from which on memory is fetched.
 struct Int8Place {
@@ -76,8 +88,8 @@ struct Int8PanelKernels {
 };
 
 struct Int8Kernels {
-  // Makes one row (k floats) ready; false if it has values that are not finite, or so small that
-  // there is no step: it is then unfinished.
+  // Makes one row (k floats) ready, all its digits; false if it has values that are not finite, or
+  // so small that there is no step: it is then unfinished.
   bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
   // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
   // most kInt8FewRows) rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched
@@ -98,13 +110,18 @@ inline bool has_int8_products(int bits, int group_size) {
   return (bits == 4 || bits == 8) && group_size >= 32;
 }
 
-// Makes m rows ready, row_bytes apart. Gives those that cannot be rounded: they are zeros then, and
-// their results are to be overwritten.
+// Makes m rows ready, digits * row_bytes apart. Gives those that cannot be rounded: they are zeros
+// then, and their results are to be overwritten.
 std::vector<int64_t> prepare_int8(const Int8Format& format, const GemmOperand& x, int64_t m,
                                   std::byte* prepared);
 
 // Rows of x, made ready, times a matrix of n rows.
 struct Int8Product {
+  // The next row, with all its digits.
+  void add(const std::byte* row, const Int8Format& format) {
+    for (int digit = 0; digit < format.digits; ++digit) x.push_back(row + digit * format.row_bytes);
+  }
+
   std::vector<const std::byte*> x;
   QuantizedMatrix matrix;
   int64_t n = 0;
@@ -116,7 +133,8 @@ void fetch_int8(const Int8Format& format, const Int8Product& first);
 void run_int8(const Int8Format& format, std::span<const Int8Product> products);
 
 // The product of all rows of x: what QuantizedGemm asks for.
-size_t int8_workspace(const QuantizedGemm<float>& product);
-std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, std::span<std::byte> workspace);
+size_t int8_workspace(const QuantizedGemm<float>& product, int digits);
+std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, int digits,
+                              std::span<std::byte> workspace);
 
 }  // namespace mica::cpu

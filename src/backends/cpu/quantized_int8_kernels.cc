@@ -23,15 +23,23 @@ constexpr int64_t kChunk = 64;
 // Rows of scales that are read together.
 constexpr int kScaleGroups = 16;
 
+// The integers of a group, in signed digits, highest first, to[digit * 128 + i], and their sum.
+template <int kDigits>
 HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* to, int32_t* sum) {
   const F32 d;
   const hn::Rebind<int32_t, F32> d32;
   const hn::Rebind<int8_t, F32> d8;
   const auto factor = hn::Set(d, inverse);
+  const auto half = hn::Set(d32, 128);
   auto total = hn::Zero(d32);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), factor));
+    auto v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), factor));
     total = hn::Add(total, v);
+    for (int digit = kDigits - 1; digit > 0; --digit) {
+      const auto rest = hn::ShiftRight<8>(hn::Add(v, half));
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<8>(rest))), d8, to + digit * 128 + i);
+      v = rest;
+    }
     hn::StoreU(hn::DemoteTo(d8, v), d8, to + i);
   }
   *sum = hn::GetLane(hn::SumOfLanes(d32, total));
@@ -67,31 +75,37 @@ HWY_INLINE void split_pairs(const int8_t* from, int64_t n, int8_t* even) {
 #endif
 }
 
-bool prepare(const Int8Format& f, const float* x, std::byte* row) {
-  float* steps = reinterpret_cast<float*>(row);
-  float* sums = steps + f.padded_groups;
-  auto* integers = reinterpret_cast<int8_t*>(sums + f.padded_groups);
-  std::fill(steps, steps + 2 * f.padded_groups, 0.0f);
-  HWY_ALIGN int8_t group[128];
+template <int kDigits>
+bool prepare_digits(const Int8Format& f, const float* x, std::byte* row) {
+  // The highest digit is at most 127.
+  constexpr float kLargest = kDigits == 1 ? 127 : 127 * 65536.0f;
+  std::fill(row, row + kDigits * f.row_bytes, std::byte{0});
+  HWY_ALIGN int8_t group[kDigits * 128];
   for (int64_t g = 0; g < f.groups; ++g, x += f.group_size) {
     float zero, most = largest_of(x, f.group_size, &zero);
     if (!(zero == 0) || (most != 0 && most < kSmallest)) return false;
+    if (most == 0) continue;
     int32_t sum = 0;
-    if (most == 0) {
-      std::fill(group, group + f.group_size, int8_t{0});
-    } else {
-      steps[g] = most / 127;
-      prepare_group(x, f.group_size, 127 / most, group, &sum);
-      sums[g] = steps[g] * static_cast<float>(sum);
+    prepare_group<kDigits>(x, f.group_size, kLargest / most, group, &sum);
+    const int64_t place = g * f.group_size;
+    float step = most / kLargest;
+    f.sums_of(row)[g] = step * static_cast<float>(sum);
+    for (int digit = kDigits - 1; digit >= 0; --digit, step *= 256) {
+      std::byte* to = row + digit * f.row_bytes;
+      f.steps_of(to)[g] = step;
+      if (f.bits == 8)
+        std::memcpy(f.integers_of(to) + place, group + digit * 128,
+                    static_cast<size_t>(f.group_size));
+      else
+        split_pairs(group + digit * 128, f.group_size,
+                    f.integers_of(to) + place / 128 * 128 + place % 128 / 2);
     }
-    int64_t place = g * f.group_size;
-    if (f.bits == 8) {
-      std::memcpy(integers + place, group, static_cast<size_t>(f.group_size));
-      continue;
-    }
-    split_pairs(group, f.group_size, integers + place / 128 * 128 + place % 128 / 2);
   }
   return true;
+}
+
+bool prepare(const Int8Format& f, const float* x, std::byte* row) {
+  return f.digits == 1 ? prepare_digits<1>(f, x, row) : prepare_digits<3>(f, x, row);
 }
 
 // Where the integers of x lie that a packed byte is multiplied with (4 bits: its lower half).
@@ -249,9 +263,10 @@ void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, 
 template <bool kFast>
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
           const std::byte* const* x, int count, float* out, const Int8Place& next) {
-  static_assert(kInt8FewRows == 2);
+  static_assert(kInt8FewRows == 3);
   if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out, next);
-  dots_of_rows<kFast, 2>(f, w, first, rows, x, out, next);
+  if (count == 2) return dots_of_rows<kFast, 2>(f, w, first, rows, x, out, next);
+  dots_of_rows<kFast, 3>(f, w, first, rows, x, out, next);
 }
 
 // Rows of a panel; rows of x that are multiplied with it at once, so that the sums fill the

@@ -45,12 +45,12 @@ void quantized_matmuls(const KernelCall& call) {
   const std::vector<int64_t> odd = prepare_int8(format, first.left, first.m, call.workspace.data());
   run_int8(format, products);
   for (size_t i = 0; i < products.size(); ++i)
-    product(call, i).run_exactly(odd, call.workspace.subspan(padded(int8_workspace(first))));
+    product(call, i).run_exactly(odd, call.workspace.subspan(padded(int8_workspace(first, 1))));
 }
 
 size_t workspace(const KernelCall& call) {
   const QuantizedGemm<float> first = product(call, 0);
-  return padded(int8_workspace(first)) + first.exact_row_workspace();
+  return padded(int8_workspace(first, 1)) + first.exact_row_workspace();
 }
 
 }  // namespace
