@@ -38,8 +38,8 @@ int64_t mapped_bytes();
 void reset_peak_memory();
 
 // Limits in bytes. An allocation past the memory limit throws OutOfMemory before any kernel of its
-// plan has run; cached memory past the cache limit goes back to the system. Return the previous
-// limit.
+// plan has run; cached memory past the cache limit goes back to the system. Until a cache limit is
+// set it is 1 GiB and what was in use at once and no longer is. Return the previous limit.
 int64_t set_memory_limit(int64_t bytes);
 int64_t set_cache_limit(int64_t bytes);
 int64_t memory_limit();

@@ -34,6 +34,7 @@ struct Pool {
   std::mutex mutex;
   std::unordered_map<size_t, std::vector<void*>> free;
   MemoryUse use;
+  int64_t most = 0;  // that was in use at once, ever
 };
 
 // AddressSanitizer finds late uses only of memory that went back to the system.
@@ -47,6 +48,7 @@ struct Memory {
   Pool pools[kDeviceKinds];
   std::atomic<int64_t> limit{physical_memory()};
   std::atomic<int64_t> cache_limit{kCacheLimit};
+  std::atomic<bool> cache_limit_set{kCacheLimit == 0};
   std::atomic<int64_t> mapped{0};
 };
 
@@ -57,6 +59,13 @@ Memory& memory() {
 }
 
 Pool& pool_of(DeviceKind kind) { return memory().pools[static_cast<int>(kind)]; }
+
+// Until a limit is set, what was in use at once before may be kept besides, so that the steps of a
+// training do not ask the system for the same memory again and again.
+int64_t cache_room(const Pool& pool) {
+  const int64_t limit = memory().cache_limit;
+  return memory().cache_limit_set ? limit : limit + pool.most - pool.use.active;
+}
 
 void trim(DeviceKind kind, Pool& pool, int64_t keep) {
   for (auto& [bytes, blocks] : pool.free) {
@@ -106,6 +115,7 @@ Allocation allocate(DeviceKind kind, size_t bytes) {
   }
   pool.use.active += static_cast<int64_t>(rounded);
   pool.use.peak = std::max(pool.use.peak, pool.use.active);
+  pool.most = std::max(pool.most, pool.use.active);
   return {data, rounded};
 }
 
@@ -114,7 +124,7 @@ void release(DeviceKind kind, Allocation allocation) noexcept {
   std::lock_guard lock(pool.mutex);
   auto bytes = static_cast<int64_t>(allocation.bytes);
   pool.use.active -= bytes;
-  if (pool.use.cached + bytes > memory().cache_limit) {
+  if (pool.use.cached + bytes > cache_room(pool)) {
     backend_of(kind)->release(allocation.data, allocation.bytes);
     return;
   }
@@ -157,16 +167,23 @@ void reset_peak_memory() {
 int64_t set_memory_limit(int64_t bytes) { return memory().limit.exchange(bytes); }
 int64_t memory_limit() { return memory().limit; }
 
-int64_t set_cache_limit(int64_t bytes) {
-  int64_t previous = memory().cache_limit.exchange(bytes);
+namespace {
+void trim_all(int64_t keep) {
   for (int kind = 0; kind < kDeviceKinds; ++kind) {
     Pool& pool = memory().pools[kind];
     std::lock_guard lock(pool.mutex);
-    if (pool.use.cached > bytes) trim(static_cast<DeviceKind>(kind), pool, bytes);
+    if (pool.use.cached > keep) trim(static_cast<DeviceKind>(kind), pool, keep);
   }
+}
+}  // namespace
+
+int64_t set_cache_limit(int64_t bytes) {
+  int64_t previous = memory().cache_limit.exchange(bytes);
+  memory().cache_limit_set = true;
+  trim_all(bytes);
   return previous;
 }
 
-void clear_cache() { set_cache_limit(set_cache_limit(0)); }
+void clear_cache() { trim_all(0); }
 
 }  // namespace mica
