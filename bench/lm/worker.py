@@ -16,7 +16,6 @@ for (ruler/protocol.py) is in its parameters, of which key=value replaces some f
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -108,13 +107,17 @@ def task_of(program, params):
     return lambda: program.seconds("decode", batch, params["depth"], tokens) / tokens / batch
 
 
+def weights_size(folder):
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
 class Mica:
     def __init__(self, _kind):
         self.path = models.mica().with_name("lm_worker")
 
     def start(self, params):
         program = Program(self.path)
-        self.size = sum(path.stat().st_size for path in params["folder"].glob("*.safetensors"))
+        self.size = weights_size(params["folder"])
         program.ask("load", params["folder"], threads(), "exact" if params["exact"] else "-")
         # Weights settle in huge pages while a model works (src/models/settle.h); llama.cpp loads into them.
         program.seconds("decode", 1, 0, 64)
@@ -127,6 +130,7 @@ class Mica:
         return program.seconds("bytes", params["batch"], context) / params["batch"]
 
     def first(self, params, ids):
+        self.size = weights_size(params["folder"])
         return [models.mica(), "generate", "-m", params["folder"], "-n", "1", "-t", str(threads()), "--quiet",
                 "--prompt-ids", ",".join(ids)]
 
@@ -165,12 +169,16 @@ def prepare_first(side, params):
 
     def run():
         start = time.perf_counter()
-        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
-            if not process.stdout.read(1):
-                raise RuntimeError(f"{argv[0]} wrote no token")
-            seconds = time.perf_counter() - start
-        # The largest of all children so far: the programs of one worker are alike.
-        info["peak_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        first = process.stdout.read(1)
+        seconds = time.perf_counter() - start
+        process.stdout.read()
+        process.stdout.close()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if not first:
+            raise RuntimeError(f"{argv[0]} wrote no token")
+        info["peak_bytes"] = usage.ru_maxrss * 1024
         info["peak_over_weights"] = round(info["peak_bytes"] / side.size, 3)
         return seconds
 
