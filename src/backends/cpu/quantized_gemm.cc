@@ -55,19 +55,22 @@ Gemm<T> as_gemm(const QuantizedGemm<T>& q) {
           .out = q.out};
 }
 
-template <class T>
-bool is_dots(const QuantizedGemm<T>& q) {
-  return std::is_same_v<T, float> && q.transpose && q.m <= kMaxDots;
-}
-
 int64_t padded(int64_t k) { return (k + 15) / 16 * 16; }
 
-// Digits of x in exact products of few rows (quantized_int8.h).
+// Digits of x in exact products (quantized_int8.h).
 constexpr int kExactDigits = 3;
 
-bool has_exact_integers(const QuantizedGemm<float>& q) {
+template <class T>
+bool has_exact_integers(const QuantizedGemm<T>& q) {
   return has_int8_products(q.matrix.bits, q.matrix.group_size) &&
          q.matrix.scales_dtype != Dtype::F64;
+}
+
+// Not as a matrix product of floats: few rows, or any number where byte products are that fast.
+template <class T>
+bool is_dots(const QuantizedGemm<T>& q) {
+  if (!std::is_same_v<T, float> || !q.transpose) return false;
+  return q.m <= kMaxDots || (has_exact_integers(q) && int8_kernels().fast);
 }
 
 size_t float_dots_workspace(const QuantizedGemm<float>& q) {
@@ -133,9 +136,9 @@ void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
 template <class T>
 size_t exact_workspace(const QuantizedGemm<T>& q) {
   if constexpr (std::is_same_v<T, float>) {
+    if (is_dots(q) && !has_exact_integers(q)) return float_dots_workspace(q);
     if (is_dots(q))
-      return std::max(float_dots_workspace(q),
-                      has_exact_integers(q) ? int8_workspace(q, kExactDigits) : 0);
+      return std::max(float_dots_workspace(row_of(q, 0)), int8_workspace(q, kExactDigits));
   }
   return as_gemm(q).workspace();
 }

@@ -10,7 +10,7 @@
 // its row of x and its row of the matrix only: it is the same for one row, in any batch, in a
 // prompt, on any number of threads, whatever the instruction set.
 //
-// Exact products of few rows are the same with three digits in place of one: x is taken as integers
+// Exact products are the same with three digits in place of one: x is taken as integers
 // of 24 bits, step = max |x| / (127 * 65536), which loses less than sums in float32 do; its digits
 // d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their own, and the three
 // results are added.
@@ -96,6 +96,8 @@ struct Int8Kernels {
   // meanwhile.
   void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                const std::byte* const* x, int count, float* out, const Int8Place& next);
+  // Whether three digits are faster than products of floats.
+  bool fast;
   // For up to `few` rows of x, and for more.
   int64_t few;
   Int8PanelKernels few_rows, many_rows;

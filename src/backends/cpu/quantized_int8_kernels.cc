@@ -538,6 +538,7 @@ template <bool kFast>
 constexpr Int8Kernels table_of() {
   return {&prepare,
           &dots<kFast>,
+          kFast,
           FewRows::kTile,
           {FewRows::kRows, &unpack<FewRows>, &multiply<FewRows, kFast>},
           {ManyRows::kRows, &unpack<ManyRows>, &multiply<ManyRows, kFast>}};
@@ -547,7 +548,7 @@ constexpr Int8Kernels table_of() {
 const Int8Kernels* kernels([[maybe_unused]] bool fast) {
 #if HWY_TARGET == HWY_SCALAR
   static constexpr Int8PanelKernels panels = {kPanelRows, &unpack, &multiply};
-  static constexpr Int8Kernels table = {&prepare, &dots, 1, panels, panels};
+  static constexpr Int8Kernels table = {&prepare, &dots, false, 1, panels, panels};
   return &table;
 #else
   static constexpr Int8Kernels tables[] = {table_of<false>(), table_of<true>()};
