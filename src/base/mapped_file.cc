@@ -230,12 +230,16 @@ size_t MappedFile::settle(size_t begin, size_t end) const {
   if (huge == 0) return 0;
   const size_t first = (begin + huge - 1) / huge, last = std::min(end, size_) / huge;
   std::lock_guard lock(settling_);
+  if (refused_) return 0;
   settled_.resize(size_ / huge);
   size_t copied = 0;
   for (size_t page = first; page < last;) {
     size_t next = page;
     while (next < last && !settled_[next] && is_cached(data_ + next * huge, huge)) ++next;
-    if (next > page && !settle_pages(page, next - page)) break;
+    if (next > page && !settle_pages(page, next - page)) {
+      refused_ = true;
+      break;
+    }
     std::fill(settled_.begin() + static_cast<ptrdiff_t>(page),
               settled_.begin() + static_cast<ptrdiff_t>(next), true);
     copied += (next - page) * huge;

@@ -63,6 +63,7 @@ class MappedFile {
   Guard* guard_ = nullptr;  // none for an empty file
   mutable std::mutex settling_;
   mutable std::vector<bool> settled_;  // by huge page; empty before the first
+  mutable bool refused_ = false;       // the system had none to give: a copy is not tried again
 };
 
 }  // namespace mica
