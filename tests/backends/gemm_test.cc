@@ -44,6 +44,18 @@ struct Matrix {
           values[static_cast<size_t>(i * columns + j)] = static_cast<double>(value);
         });
   }
+  // The first rows and columns; those of bfloat16 that are left out are NaN.
+  void cut(int64_t rows_kept, int64_t columns_kept) {
+    std::vector<double> kept;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        if (i < rows_kept && j < columns_kept)
+          kept.push_back(at(i, j));
+        else
+          reinterpret_cast<bfloat16_t*>(first)[i * row_stride + j * column_stride] =
+              bfloat16_t(NAN);
+    rows = rows_kept, columns = columns_kept, values = kept;
+  }
   double at(int64_t i, int64_t j) const { return values[static_cast<size_t>(i * columns + j)]; }
 
   int64_t rows, columns;
@@ -147,6 +159,21 @@ TEST_P(GemmTest, SeveralBlocksOfDepth) {
       expect_product<float>(Matrix(m, 2500, Dtype::F32, Lie::Columns, 3),
                             Matrix(2500, 50, Dtype::F32, right, 4), Dtype::F32);
     }
+}
+
+// Where pairs of bfloat16 numbers are added, the last number of an odd sum has no partner, not even
+// the one that follows it in memory.
+TEST_P(GemmTest, OddSumsOfBfloat16) {
+  for (int64_t m : {40, 200})
+    for (int64_t k : {1, 3, 255, 2051, 2305})
+      for (Lie left : {Lie::Rows, Lie::Columns})
+        for (Lie right : {Lie::Rows, Lie::Columns}) {
+          Matrix a(m, k + 1, Dtype::BF16, left, 3), b(k + 1, 50, Dtype::BF16, right, 4);
+          a.cut(m, k);
+          b.cut(k, 50);
+          SCOPED_TRACE(std::to_string(m) + " rows of " + std::to_string(k));
+          expect_product<float>(a, b, Dtype::BF16);
+        }
 }
 
 // Small operands are multiplied where they lie, in several blocks of depth; those of which rows are

@@ -49,9 +49,11 @@ template <class T>
 Gemm<T> in_fastest_terms(const Gemm<T>& g) {
   Gemm<T> result = g;
   if constexpr (std::is_same_v<T, float>) {
-    if (g.k % 2 != 0 || !has_pairs(g.left) || !has_pairs(g.right) || is_streamed(g)) return result;
+    if (!has_pairs(g.left) || !has_pairs(g.right) || is_streamed(g)) return result;
     result.kernels = bfloat16_pair_kernels();
-    if (result.kernels) result.k /= 2;
+    if (!result.kernels) return result;
+    result.half_term = g.k % 2 != 0;
+    result.k = (g.k + 1) / 2;
   }
   return result;
 }
@@ -73,7 +75,7 @@ bool holds_terms(const Gemm<T>& g, const GemmOperand& operand) {
 // Whether kernels can read the left operand where it lies, and find it in the caches.
 template <class T>
 bool is_left_in_place(const Gemm<T>& g) {
-  if (!holds_terms(g, g.left)) return false;
+  if (!holds_terms(g, g.left) || g.half_term) return false;
   int64_t row_bytes = g.left.vector_stride * size_of(g.left.dtype);
   if (g.left.inner_stride == 1) return row_bytes % 4 == 0 && row_bytes % kCacheWay != 0;
   return g.left.vector_stride == 1 && !g.kernels &&
@@ -138,6 +140,14 @@ void pack_panel(const GemmKernels<T>& kernels, const GemmOperand& operand, int64
   for (int i = 0; i < count; ++i) vectors[i] = operand.vector(first + i);
   bool dense = operand.vector_stride == 1 && !operand.chosen;
   kernels.pack({vectors, count, operand.dtype, operand.inner_stride, dense}, width, k0, kc, panel);
+}
+
+// The last numbers of vectors of bfloat16, each a pair with zero.
+void pack_half_pair(const GemmOperand& operand, int64_t first, int count, int width, int64_t k,
+                    float* row) {
+  std::memset(row, 0, static_cast<size_t>(width) * sizeof(float));
+  for (int i = 0; i < count; ++i)
+    std::memcpy(row + i, operand.vector(first + i) + k * operand.inner_stride * 2, 2);
 }
 
 // The block of rows m0 … m0 + m and columns n0 … n0 + n.
@@ -230,13 +240,22 @@ class BlockRun {
     if (i >= packed_left_)
       return pack_right(i - packed_left_, k0, kc, right_ + (i - packed_left_) * b_.right_panel);
     int64_t begin = left_begin(i);
-    pack_panel(b_.kernels, g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin),
-               b_.kernels.rows, k0, kc, left_ + i * b_.left_panel);
+    pack_terms(g_.left, m0_ + begin, static_cast<int>(left_begin(i + 1) - begin), b_.kernels.rows,
+               k0, kc, left_ + i * b_.left_panel);
   }
   void pack_right(int64_t j, int64_t k0, int64_t kc, T* panel) {
     int64_t begin = right_begin(j);
-    pack_panel(b_.kernels, g_.right, n0_ + begin, static_cast<int>(right_begin(j + 1) - begin),
+    pack_terms(g_.right, n0_ + begin, static_cast<int>(right_begin(j + 1) - begin),
                b_.kernels.columns, k0, kc, panel);
+  }
+  void pack_terms(const GemmOperand& operand, int64_t first, int count, int width, int64_t k0,
+                  int64_t kc, T* panel) {
+    const int64_t whole = kc - (g_.half_term && k0 + kc == g_.k);
+    pack_panel(b_.kernels, operand, first, count, width, k0, whole, panel);
+    if constexpr (std::is_same_v<T, float>) {
+      if (whole < kc)
+        pack_half_pair(operand, first, count, width, 2 * (k0 + whole), panel + whole * width);
+    }
   }
 
   void multiply(int64_t task, int64_t k0, int64_t kc) {
