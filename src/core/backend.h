@@ -49,6 +49,10 @@ struct Kernel {
   uint8_t may_alias = 0;
   // False: this kernel does not handle these dtypes or shapes; the op's lowering is used instead.
   bool (*accepts)(const Application&) = nullptr;
+
+  Layout layout_of(size_t input) const {
+    return layouts[input < std::size(layouts) ? input : std::size(layouts) - 1];
+  }
 };
 
 // Kernels of one backend by op.

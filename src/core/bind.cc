@@ -14,6 +14,11 @@ bool is_empty(const Shape& shape) {
 
 }  // namespace
 
+bool fits(Layout wanted, const Shape& shape, const Strides& strides) {
+  return wanted == Layout::Any || is_row_major(shape, strides) ||
+         (wanted == Layout::Rows && (shape.empty() || shape.back() <= 1 || strides.back() == 1));
+}
+
 void Runner::clear() {
   values_.clear();
   externals_.clear();
@@ -123,14 +128,7 @@ void Runner::bind_kernel(const PlanStep& step, const SegmentNode& node) {
   }
   dense_.assign(refs.size(), nullptr);
   for (size_t i = op.updates_first_input ? 1 : 0; i < refs.size(); ++i) {
-    const Layout wanted =
-        node.kernel->layouts[std::min<size_t>(i, std::size(node.kernel->layouts) - 1)];
-    const Shape& shape = shape_of(refs[i]);
-    const Strides& strides = place(refs[i]).strides;
-    bool fits =
-        wanted == Layout::Any || is_row_major(shape, strides) ||
-        (wanted == Layout::Rows && (shape.empty() || shape.back() <= 1 || strides.back() == 1));
-    if (fits) continue;
+    if (fits(node.kernel->layout_of(i), shape_of(refs[i]), place(refs[i]).strides)) continue;
     dense_[i] = scratch(bytes_of(refs[i]), device).data();
     copy_call(refs[i], dense_[i], device);
   }

@@ -7,6 +7,7 @@
 #include "core/graph.h"
 #include "core/profiler.h"
 #include "core/run.h"
+#include "core/single.h"
 #include "core/trace.h"
 
 namespace mica {
@@ -23,6 +24,7 @@ struct Scratch {
   Segment segment;
   PlanMemo plans;
   Runner runner;
+  KeyWords key;
 };
 thread_local std::unique_ptr<Scratch> kept_scratch;
 
@@ -140,7 +142,7 @@ class BeforeLong {
 // With the lock held or not; lets go of it once it has the numbers.
 void run_segment(Scratch& scratch, size_t first, size_t last, GraphLock& lock,
                  BeforeLong& before_long) {
-  auto& [work, segment, plans, runner] = scratch;
+  auto& [work, segment, plans, runner, key] = scratch;
   const Plan* plan = nullptr;
   try {
     detail::ProfilePhase phase(ProfileKind::Plan);
@@ -305,6 +307,9 @@ void eval(std::span<const Array> arrays, BeforeLong before_long) {
   // Another thread's evaluation may give its claim back (out of memory); then the work is ours.
   while (!all_done(arrays)) {
     ScratchLease scratch;
+    if (arrays.size() == 1 &&
+        eval_single(arrays[0], scratch->plans, scratch->key, *scratch->work.evaluation))
+      return;
     GraphLock lock(GraphLock::Later{});
     collect_recorded(arrays, scratch->work, lock);
     if (!scratch->work.nodes.empty()) {

@@ -33,13 +33,8 @@ class Resolver {
           "possible; return it from the function instead");
     }
     if (op.view) return {node, StepKind::View, nullptr, -1, node->id};
-    Backend& backend = backend_for(node->stream.device);
-    if (op.elementwise && backend.has_elementwise(op))
-      return {node, StepKind::Elementwise, nullptr, -1, node->id};
-    if (op.reduce != Reduce::None) return {node, StepKind::Reduction, nullptr, -1, node->id};
-    const Kernel* kernel = backend.kernels().find(op);
-    if (kernel && (!kernel->accepts || kernel->accepts(node->application())))
-      return {node, StepKind::Kernel, kernel, -1, node->id};
+    auto [kind, kernel] = resolve_step(*node, backend_for(node->stream.device));
+    if (kind != StepKind::Alias) return {node, kind, kernel, -1, node->id};
     if (!op.lower) {
       throw_unsupported("[{}] has no kernel on device '{}' for these inputs and no lowering",
                         op.name, device_name(node->stream.device));
@@ -110,6 +105,16 @@ class Collector {
 };
 
 }  // namespace
+
+Resolution resolve_step(const Node& node, const Backend& backend) {
+  const Op& op = *node.op;
+  if (op.elementwise && backend.has_elementwise(op)) return {StepKind::Elementwise, nullptr};
+  if (op.reduce != Reduce::None) return {StepKind::Reduction, nullptr};
+  const Kernel* kernel = backend.kernels().find(op);
+  if (kernel && (!kernel->accepts || kernel->accepts(node.application())))
+    return {StepKind::Kernel, kernel};
+  return {StepKind::Alias, nullptr};
+}
 
 GraphLock::GraphLock() : lock_(graph().mutex) {}
 GraphLock::GraphLock(Later) : lock_(graph().mutex, std::defer_lock) {}

@@ -55,6 +55,13 @@ class Evaluation {
 
 enum class StepKind : uint8_t { Elementwise, Reduction, View, Kernel, Alias };
 
+// How a node that is no view runs on its device; StepKind::Alias: as its lowering.
+struct Resolution {
+  StepKind kind;
+  const Kernel* kernel;  // StepKind::Kernel
+};
+Resolution resolve_step(const Node& node, const Backend& backend);
+
 // A claimed node, resolved for its device.
 struct WorkNode {
   Node* node;

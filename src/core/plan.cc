@@ -240,17 +240,26 @@ PlanCache& plan_cache() {
 
 }  // namespace
 
+const Plan* PlanMemo::hit(const Entry& entry, uint64_t hash, const KeyWords& key) {
+  if (!entry.plan || entry.hash != hash || entry.evictions != plan_cache().evictions() ||
+      entry.plan->key != key)
+    return nullptr;
+  detail::count(detail::live_counters.plan_hits);
+  if (!entry.plan->met.load(std::memory_order_relaxed))
+    entry.plan->met.store(true, std::memory_order_relaxed);
+  return entry.plan.get();
+}
+
+const Plan* PlanMemo::find(const KeyWords& key) {
+  uint64_t hash = hash_words(key);
+  return hit(entry_of(hash), hash, key);
+}
+
 const Plan& PlanMemo::plan_for(const Segment& segment) {
   PlanCache& cache = plan_cache();
   uint64_t hash = hash_words(segment.key), evictions = cache.evictions();
-  Entry& entry = entries_[hash % entries_.size()];
-  if (entry.plan && entry.hash == hash && entry.evictions == evictions &&
-      entry.plan->key == segment.key) {
-    detail::count(detail::live_counters.plan_hits);
-    if (!entry.plan->met.load(std::memory_order_relaxed))
-      entry.plan->met.store(true, std::memory_order_relaxed);
-    return *entry.plan;
-  }
+  Entry& entry = entry_of(hash);
+  if (const Plan* met = hit(entry, hash, segment.key)) return *met;
   auto plan = cache.find(hash, segment.key);
   detail::count(plan ? detail::live_counters.plan_hits : detail::live_counters.plan_misses);
   if (!plan) {

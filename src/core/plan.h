@@ -40,6 +40,8 @@ class PlanMemo {
  public:
   // From the cache, or made (a plan miss). Valid until the next call.
   const Plan& plan_for(const Segment& segment);
+  // The one with this key, if this thread has met it: null is no plan miss.
+  const Plan* find(const KeyWords& key);
 
  private:
   struct Entry {
@@ -47,6 +49,9 @@ class PlanMemo {
     uint64_t hash = 0;
     uint64_t evictions = 0;  // of the cache when the entry was made
   };
+  Entry& entry_of(uint64_t hash) { return entries_[hash % entries_.size()]; }
+  static const Plan* hit(const Entry& entry, uint64_t hash, const KeyWords& key);
+
   std::array<Entry, 16> entries_;  // by hash
 };
 

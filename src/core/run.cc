@@ -7,19 +7,12 @@
 
 namespace mica {
 
-namespace {
-
-std::string describe(const SegmentNode& node) {
-  std::string text = node.node->op->name;
-  text += '(';
-  for (uint32_t i = 0; i < node.input_count; ++i) {
-    if (i) text += ", ";
-    text += fmt::format("{} {}", node.inputs[i].shape(), node.inputs[i].dtype());
-  }
-  return text + ')';
+Error in_operation(const Error& error, const Op& op, std::span<const Array> inputs) {
+  std::string text;
+  for (const Array& input : inputs)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", input.shape(), input.dtype());
+  return Error(error.kind(), fmt::format("{} (in {}({}))", error.what(), op.name, text));
 }
-
-}  // namespace
 
 void Runner::run() {
   const bool recorded = detail::is_profiling();
@@ -88,7 +81,7 @@ void Runner::run_call(const Call& call) {
     detail::count(live.kernels);
   } catch (const Error& error) {
     if (!call.node) throw;
-    throw Error(error.kind(), fmt::format("{} (in {})", error.what(), describe(*call.node)));
+    throw in_operation(error, *call.node->node->op, {call.node->inputs, call.node->input_count});
   }
 }
 

@@ -9,10 +9,16 @@
 #include <memory>
 #include <vector>
 
+#include "base/error.h"
 #include "core/buffer.h"
 #include "core/plan.h"
 
 namespace mica {
+
+// Can a kernel read an operand that lies like this?
+bool fits(Layout wanted, const Shape& shape, const Strides& strides);
+// An error of a kernel, with the operation and what it was applied to.
+Error in_operation(const Error& error, const Op& op, std::span<const Array> inputs);
 
 class Runner {
  public:

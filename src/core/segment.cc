@@ -80,10 +80,7 @@ class Numberer {
                      static_cast<uint32_t>(segment_.values.size())};
     const Node& of = *work.node;
     auto& key = segment_.key;
-    key.push_back(static_cast<uint64_t>(of.op->index) << 32 |
-                  static_cast<uint64_t>(work.kind) << 24 |
-                  static_cast<uint64_t>(of.stream.device.kind) << 16 |
-                  static_cast<uint16_t>(of.stream.index));
+    key.push_back(key_of_node(of, work.kind));
     bool kept = work_.keep_traced && of.traced;
     for (const Array& input : inputs) add_input(input.slot(), kept && work.lowering < 0);
     // What a lowering replaced keeps its own inputs alive without being an edge.
@@ -115,9 +112,7 @@ class Numberer {
   void add_input(Slot* slot, bool kept) {
     int32_t ref = count_use(slot, kept);
     segment_.refs.push_back(ref);
-    uint64_t word = static_cast<uint32_t>(ref);
-    if (ref < 0) word |= static_cast<uint64_t>(slot->dtype) << 32;
-    segment_.key.push_back(word | static_cast<uint64_t>(segment_.shape_class_of(ref)) << 40);
+    segment_.key.push_back(key_of_input(ref, slot->dtype, segment_.shape_class_of(ref)));
   }
 
   int32_t count_use(Slot* slot, bool kept) {
@@ -150,8 +145,7 @@ class Numberer {
       int32_t shape_class = classes_.of(slot.shape);
       segment_.values.push_back(
           {&slot, static_cast<int32_t>(segment_.nodes.size()), 0, shape_class, false});
-      segment_.key.push_back(static_cast<uint64_t>(shape_class) << 8 |
-                             static_cast<uint64_t>(slot.dtype));
+      segment_.key.push_back(key_of_output(slot.dtype, shape_class));
     }
   }
 

@@ -60,6 +60,22 @@ struct Segment {
   }
 };
 
+// The words of a key: of a node, of each of its inputs, after its parameters of each of its
+// outputs, and at the end of who holds values outside.
+inline uint64_t key_of_node(const Node& node, StepKind kind) {
+  return static_cast<uint64_t>(node.op->index) << 32 | static_cast<uint64_t>(kind) << 24 |
+         static_cast<uint64_t>(node.stream.device.kind) << 16 |
+         static_cast<uint16_t>(node.stream.index);
+}
+inline uint64_t key_of_input(int32_t ref, Dtype dtype, int32_t shape_class) {
+  uint64_t word = static_cast<uint32_t>(ref);
+  if (ref < 0) word |= static_cast<uint64_t>(dtype) << 32;
+  return word | static_cast<uint64_t>(shape_class) << 40;
+}
+inline uint64_t key_of_output(Dtype dtype, int32_t shape_class) {
+  return static_cast<uint64_t>(shape_class) << 8 | static_cast<uint64_t>(dtype);
+}
+
 // Numbers the nodes [first, last) of the work; everything they need from outside is evaluated.
 void number_segment(const Work& work, size_t first, size_t last, Segment& segment, GraphLock& lock);
 
