@@ -22,8 +22,9 @@ constexpr uint32_t kInsideMask = kOpen - 1;
 constexpr uint32_t kNumberMask = ~(kNumber - 1);
 static_assert(ThreadPool::kMaxThreads < static_cast<int>(kInsideMask));
 
-// Enough chunks that a thread that loses its core does not hold up the others for long.
-constexpr int64_t kChunksPerThread = 8;
+// A thread takes 1 / kShare of what would be its part of the rest, at least 1 / kLeastShare of its
+// part of the whole: long stretches first, and short ones at the end, so that all end together.
+constexpr int64_t kShare = 2, kLeastShare = 32;
 // About what waking a sleeping thread costs: waiting longer than that would be the worse bet.
 constexpr std::chrono::microseconds kSpinTime{50};
 
@@ -58,32 +59,34 @@ bool spin_until(Ready&& ready) {
 
 }  // namespace
 
-// One loop, on the stack of the thread that runs it: chunks are handed out by a counter.
+// One loop, on the stack of the thread that runs it: chunks are handed out by a counter of grains.
 class ThreadPool::Loop {
  public:
   Loop(int64_t n, int64_t grain, int threads, FunctionRef<void(int64_t, int64_t)> body)
-      : body_(body), n_(n) {
-    grain = std::max<int64_t>(grain, 1);
-    const int64_t grains = (n - 1) / grain + 1;
-    chunk_ = ((grains - 1) / (threads * kChunksPerThread) + 1) * grain;
-    chunks_ = (n - 1) / chunk_ + 1;
+      : body_(body), n_(n), grain_(std::max<int64_t>(grain, 1)) {
+    grains_ = (n - 1) / grain_ + 1;
+    sharers_ = threads * kShare;
+    least_ = std::max<int64_t>(1, grains_ / (threads * kLeastShare));
   }
 
   // Takes and runs one chunk; false if none was left. Never throws.
   bool run_chunk() {
-    const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= chunks_) return false;
-    const int64_t begin = index * chunk_;
+    int64_t first = next_.load(std::memory_order_relaxed), end;
+    do {
+      if (first >= grains_) return false;
+      const int64_t left = grains_ - first;
+      end = first + std::min(left, std::max(least_, left / sharers_));
+    } while (!next_.compare_exchange_weak(first, end, std::memory_order_relaxed));
     try {
-      body_(begin, n_ - begin > chunk_ ? begin + chunk_ : n_);
+      body_(first * grain_, end == grains_ ? n_ : end * grain_);
     } catch (...) {
       if (!failed_.exchange(true)) error_ = std::current_exception();
-      next_.store(chunks_, std::memory_order_relaxed);
+      next_.store(grains_, std::memory_order_relaxed);
     }
     return true;
   }
 
-  int64_t chunks_left() const { return chunks_ - next_.load(std::memory_order_relaxed); }
+  int64_t grains_left() const { return grains_ - next_.load(std::memory_order_relaxed); }
 
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
@@ -91,9 +94,8 @@ class ThreadPool::Loop {
 
  private:
   FunctionRef<void(int64_t, int64_t)> body_;
-  int64_t n_;
-  int64_t chunk_;
-  int64_t chunks_;
+  int64_t n_, grain_, grains_;
+  int64_t sharers_, least_;
   std::exception_ptr error_;
   std::atomic<bool> failed_{false};
   alignas(64) std::atomic<int64_t> next_{0};
@@ -142,7 +144,7 @@ void ThreadPool::share(Loop& loop) {
   start_workers();
   loop_ = &loop;
   ticket_.fetch_add(kNumber | kOpen);
-  wake_workers(loop.chunks_left() - 1);
+  wake_workers(loop.grains_left() - 1);
   inside_loop = true;
   while (loop.run_chunk()) {
   }

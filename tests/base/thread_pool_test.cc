@@ -63,6 +63,20 @@ TEST_F(ThreadPoolTest, CoversEveryIndexOnce) {
   }
 }
 
+TEST_F(ThreadPoolTest, StretchesGrowShorterUntilTheEnd) {
+  pool.set_threads(2);
+  std::mutex mutex;
+  std::vector<std::pair<int64_t, int64_t>> stretches;
+  pool.parallel_for(26 * 8, 8, [&](int64_t begin, int64_t end) {
+    std::lock_guard lock(mutex);
+    stretches.emplace_back(begin / 8, (end - begin) / 8);
+  });
+  std::sort(stretches.begin(), stretches.end());
+  std::vector<int64_t> grains;
+  for (const auto& stretch : stretches) grains.push_back(stretch.second);
+  EXPECT_EQ(grains, (std::vector<int64_t>{6, 5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1}));
+}
+
 TEST_F(ThreadPoolTest, ZeroAndNegativeCallNothing) {
   for (int64_t n : {int64_t{0}, int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
     pool.parallel_for(n, 1, [](int64_t, int64_t) { FAIL(); });
