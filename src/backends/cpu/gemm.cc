@@ -1,7 +1,9 @@
 #include "backends/cpu/gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <thread>
 #include <type_traits>
 
 #include "backends/cpu/dots.h"
@@ -22,6 +24,8 @@ constexpr size_t kFusedPanel = (kGemmDepth * 32 + kPanelSlack) * sizeof(float);
 // of it at a time are multiplied into a tile of sums of kStreamTile elements.
 constexpr int64_t kStreamedRows = 32, kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 1024;
 constexpr int64_t kTaskRows = 84, kTaskColumns = 512;
+// Panels of a task, at most: the narrowest are four columns wide.
+constexpr int64_t kTaskPanels = kTaskColumns / 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t align_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -118,8 +122,10 @@ struct Blocks {
   bool packs_right() const { return !fused && !streamed && !right_in_place; }
   int64_t right_size() const { return packs_right() ? right_panels(columns) * right_panel : 0; }
   int64_t sums_size() const { return needs_sums ? rows * columns : 0; }
+  int64_t panels() const { return left_panels(rows) + right_panels(columns); }
   size_t bytes() const {
-    return static_cast<size_t>(left_size() + right_size() + sums_size()) * sizeof(T);
+    return static_cast<size_t>(left_size() + right_size() + sums_size()) * sizeof(T) +
+           static_cast<size_t>(panels());
   }
 
   const GemmKernels<T>& kernels;
@@ -159,6 +165,7 @@ class BlockRun {
       : g_(gemm), b_(blocks), m0_(m0), m_(m), n0_(n0), n_(n) {
     left_ = workspace;
     right_ = left_ + b_.left_size();
+    states_ = reinterpret_cast<std::byte*>(right_ + b_.right_size() + b_.sums_size());
     if (b_.needs_sums) {
       sums_ = right_ + b_.right_size();
       sums_stride_ = n_;
@@ -181,41 +188,45 @@ class BlockRun {
 
   void run() {
     ThreadPool& pool = ThreadPool::shared();
-    int64_t panels = packed_left_ + (b_.packs_right() ? right_panels_ : 0);
     for (int64_t k0 = 0; k0 < g_.k; k0 += b_.depth) {
       int64_t kc = std::min(b_.depth, g_.k - k0);
-      int64_t grain = std::max<int64_t>(1, 16384 / (kc * b_.kernels.rows));
-      pool.parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) pack(i, k0, kc);
-      });
+      if (b_.streamed || b_.fused) {
+        int64_t grain = std::max<int64_t>(1, 16384 / (kc * b_.kernels.rows));
+        pool.parallel_for(packed_left_, grain, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) pack(i, k0, kc);
+        });
+      }
       if (b_.streamed) {
         int64_t step = stream_columns();
         pool.parallel_for(n_, step, [&](int64_t begin, int64_t end) {
           for (int64_t column = begin; column < end; column += step)
             multiply_streamed(column, std::min(end, column + step), k0, kc);
         });
-        continue;
-      }
-      if (b_.fused) {
+      } else if (b_.fused) {
         int64_t work = m_ * kc * b_.kernels.columns;
         pool.parallel_for(right_panels_, std::max<int64_t>(1, (1 << 19) / work),
                           [&](int64_t begin, int64_t end) { multiply_fused(begin, end, k0, kc); });
-        continue;
+      } else {
+        std::fill_n(states_, left_panels_ + right_panels_, kRaw);
+        pool.parallel_for(row_tasks_ * column_tasks_, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) multiply(i, k0, kc);
+        });
       }
-      pool.parallel_for(row_tasks_ * column_tasks_, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) multiply(i, k0, kc);
-      });
     }
   }
 
  private:
   static constexpr int64_t kTermBytes = sizeof(T);
+  // Of a panel: who needs it first packs it, and others who need it meanwhile do something else.
+  static constexpr std::byte kRaw{0}, kBeingPacked{1}, kPacked{2};
 
   // Small enough that every thread gets several, large enough to reuse what they read.
   void choose_tasks() {
     int64_t rows = std::max<int64_t>(1, kTaskRows / b_.kernels.rows);
     int64_t columns = std::max<int64_t>(1, kTaskColumns / b_.kernels.columns);
-    int64_t wanted = 4 * ThreadPool::shared().threads();
+    const int64_t threads = ThreadPool::shared().threads(), wanted = 4 * threads;
+    // Threads begin in columns of their own and pack these.
+    columns = std::clamp<int64_t>(right_panels_ / (2 * threads), 1, columns);
     auto tasks = [&] { return ceil_div(left_panels_, rows) * ceil_div(right_panels_, columns); };
     double panel_work = 2.0 * b_.kernels.rows * b_.kernels.columns * static_cast<double>(b_.depth);
     while (tasks() < wanted && panel_work * static_cast<double>(rows * columns) > 2e6) {
@@ -258,17 +269,49 @@ class BlockRun {
     }
   }
 
+  // Packs a panel that nobody has begun to pack; whether it is packed now.
+  bool offer(int64_t i, int64_t k0, int64_t kc) {
+    std::atomic_ref<std::byte> state(states_[i]);
+    std::byte before = state.load(std::memory_order_acquire);
+    if (before == kRaw && state.compare_exchange_strong(before, kBeingPacked)) {
+      pack(i, k0, kc);
+      state.store(before = kPacked, std::memory_order_release);
+    }
+    return before == kPacked;
+  }
+  // For a panel that another thread is packing.
+  void await(int64_t i) const {
+    std::atomic_ref<std::byte> state(states_[i]);
+    while (state.load(std::memory_order_acquire) != kPacked) std::this_thread::yield();
+  }
+
   void multiply(int64_t task, int64_t k0, int64_t kc) {
     int64_t row_task = task % row_tasks_, column_task = task / row_tasks_;
     int64_t left0 = part_begin(left_panels_, row_tasks_, row_task);
     int64_t left1 = part_begin(left_panels_, row_tasks_, row_task + 1);
     int64_t right0 = part_begin(right_panels_, column_tasks_, column_task);
     int64_t right1 = part_begin(right_panels_, column_tasks_, column_task + 1);
-    for (int64_t j = right0; j < right1; ++j)
+    if (packed_left_ > 0) {
+      for (int64_t i = left0; i < left1; ++i) offer(i, k0, kc);
+      for (int64_t i = left0; i < left1; ++i) await(i);
+    }
+    const auto multiply_packed = [&](int64_t j) {
+      multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel, b_.kernels.columns);
+    };
+    int64_t late[kTaskPanels];
+    int64_t late_count = 0;
+    for (int64_t j = right0; j < right1; ++j) {
       if (b_.right_in_place)
         multiply_in_place(left0, left1, j, k0, kc);
+      else if (offer(packed_left_ + j, k0, kc))
+        multiply_packed(j);
       else
-        multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel, b_.kernels.columns);
+        late[late_count++] = j;
+    }
+    for (int64_t i = 0; i < late_count; ++i) {
+      await(packed_left_ + late[i]);
+      multiply_packed(late[i]);
+    }
     finish(left_begin(left0), left_begin(left1), right_begin(right0), right_begin(right1), k0, kc);
   }
 
@@ -323,7 +366,7 @@ class BlockRun {
         tile.a = left_ + i * b_.left_panel;
       if (ahead_share_ > 0)
         look_ahead(j * left_panels_ + i, tile);
-      else if (b_.fused)
+      else if (!b_.right_in_place)
         look_at_panel(j + 1, i - left0, k0, tile);
       b_.kernels.multiply(tile);
     }
@@ -336,12 +379,18 @@ class BlockRun {
     tile.ahead = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
   }
 
+  bool is_packed(int64_t j) const {
+    if (b_.fused) return false;
+    return std::atomic_ref<std::byte>(states_[packed_left_ + j]).load(std::memory_order_relaxed) !=
+           kRaw;
+  }
+
   // Tile `number` of a panel fetches a line of each row of the panel that is packed next.
   void look_at_panel(int64_t j, int64_t number, int64_t k0, GemmTile<T>& tile) const {
     int64_t rows = g_.kernels ? 2 : 1, row_bytes = g_.right.inner_stride * size_of(g_.right.dtype);
     int64_t line = number / rows * 64;
     tile.ahead_step = 0;
-    if (j >= right_panels_ || !is_in_rows(g_.right) ||
+    if (j >= right_panels_ || !is_in_rows(g_.right) || is_packed(j) ||
         line >= b_.kernels.columns * size_of(g_.right.dtype))
       return;
     tile.ahead =
@@ -431,7 +480,8 @@ class BlockRun {
   const Blocks<T>& b_;
   int64_t m0_, m_, n0_, n_;
   T *left_, *right_;
-  T* sums_;  // none where tiles are rounded at once
+  std::byte* states_;  // of left panels that are packed, then of right ones
+  T* sums_;            // none where tiles are rounded at once
   int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
   int64_t panel_rows_, longer_panels_;        // rows of a left panel; so many have one more
   int64_t left_bytes_ = 0, ahead_share_ = 0;  // to be fetched: of the next left operand, per tile
