@@ -19,12 +19,13 @@ struct ModelInfo {
   bool learned_positions =
       false;  // positions past the maximum do not exist; else they only degrade
   Dtype activations = Dtype::F32;
-  int64_t position_elements = 0;               // of keys and values, per layer and position
-  int64_t token_elements = 0;                  // of activations that a pass has at once, per token
-  int64_t query_elements = 0;                  // of all heads' queries of a position, per layer
-  std::vector<int64_t> windows;                // per layer; 0: all positions are kept
-  std::vector<std::string> tables;             // keys of modules of which a token reads one row
-  std::string head;                            // key of the module whose matrix makes the logits
+  int64_t position_elements = 0;    // of keys and values, per layer and position
+  int64_t token_elements = 0;       // of activations that a pass has at once, per token
+  int64_t query_elements = 0;       // of all heads' queries of a position, per layer
+  std::vector<int64_t> windows;     // per layer; 0: all positions are kept
+  std::vector<std::string> tables;  // keys of modules of which a token reads one row
+  std::string head;                 // key of the module whose matrix makes the logits
+  std::vector<std::string> above;   // beginnings of keys: what only tokens with logits pass
   int64_t experts = 0, experts_per_token = 0;  // of layers that have experts
   std::vector<std::string> prefixes;   // of keys: the model's, then what checkpoints have instead
   std::vector<std::string> ignorable;  // ends of keys that files may hold without need

@@ -14,7 +14,8 @@ class Census : public nn::Visitor {
 
   double table_row_bytes = 0;  // one row of each table
   double expert_bytes = 0, other_bytes = 0;
-  double head_elements = 0, expert_elements = 0, matrix_elements = 0;  // of matrices, unpacked
+  // Of matrices, unpacked. Last ones: what only tokens with logits pass.
+  double expert_elements = 0, matrix_elements = 0, last_expert_elements = 0, last_elements = 0;
   double rounded_elements = 0;  // of those whose products round activations
 
   std::optional<nn::Quantization> quantization(
@@ -40,12 +41,18 @@ class Census : public nn::Visitor {
       elements = elements * 32 / packed_->bits;
       if (is_rounded(*packed_)) rounded_elements += elements;
     }
-    (module == info_.head ? head_elements
-     : stack_row()        ? expert_elements
-                          : matrix_elements) += elements;
+    const bool last = module == info_.head || is_above(key);
+    if (stack_row())
+      (last ? last_expert_elements : expert_elements) += elements;
+    else
+      (last ? last_elements : matrix_elements) += elements;
   }
 
  private:
+  bool is_above(const std::string& key) const {
+    return std::any_of(info_.above.begin(), info_.above.end(),
+                       [&](const std::string& begin) { return key.starts_with(begin); });
+  }
   static bool is_rounded(const nn::Quantization& q) {
     return q.activation_bits == 8 && (q.bits == 4 || q.bits == 8) && q.group_size >= 32;
   }
@@ -86,16 +93,18 @@ double prompt_operations(Model& model, int64_t tokens, int64_t passes) {
     const auto seen = window > 0 ? static_cast<double>(std::min(window, tokens)) : length;
     pairs += seen * (seen + 1) / 2 + (length - seen) * seen;
   }
+  const double experts = share_of_experts(info);
   const double products =
-      (census.matrix_elements + share_of_experts(info) * census.expert_elements) * length +
-      census.head_elements * static_cast<double>(passes);
+      (census.matrix_elements + experts * census.expert_elements) * length +
+      (census.last_elements + experts * census.last_expert_elements) * static_cast<double>(passes);
   return 2 * products + 4 * pairs * static_cast<double>(info.query_elements);
 }
 
 bool rounds_activations(Model& model) {
   const Census census = census_of(model);
-  return census.rounded_elements >
-         (census.head_elements + census.expert_elements + census.matrix_elements) / 2;
+  return census.rounded_elements > (census.last_elements + census.last_expert_elements +
+                                    census.expert_elements + census.matrix_elements) /
+                                       2;
 }
 
 }  // namespace mica::models

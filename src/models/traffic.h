@@ -14,7 +14,8 @@ namespace mica::models {
 double decode_bytes(Model& model, int64_t sequences, int64_t context);
 
 // Multiplications and additions of a prompt's matrix products and causal attention, when
-// `passes` passes over parts of it make logits of their last positions.
+// `passes` passes over parts of it make logits of their last positions. What follows the last
+// layer's attention is for these positions only.
 double prompt_operations(Model& model, int64_t tokens, int64_t passes);
 
 // Whether most products take activations rounded to 8 bits, so that their arithmetic is that of

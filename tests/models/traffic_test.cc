@@ -28,7 +28,10 @@ TEST(Traffic, OfADenseModel) {
   EXPECT_DOUBLE_EQ(decode_bytes(*model, 1, 0), 4 * (matrices + kWidth));
   EXPECT_DOUBLE_EQ(decode_bytes(*model, 3, 10), 4 * (matrices + 3 * kWidth + 3 * 10 * position));
   const double attention = kLayers * 4 * kWidth * (5 * 6 / 2);
-  EXPECT_DOUBLE_EQ(prompt_operations(*model, 5, 1), 2 * (5 * kLayers * layer + head) + attention);
+  // Of the last layer only what makes keys, values and queries is for all tokens.
+  const double above = kWidth * kWidth + 3 * kWidth * 256;
+  EXPECT_DOUBLE_EQ(prompt_operations(*model, 5, 2),
+                   2 * (5 * kLayers * layer - 3 * above + 2 * head) + attention);
   EXPECT_FALSE(rounds_activations(*model));
 }
 
@@ -44,6 +47,10 @@ TEST(Traffic, OfExperts) {
   EXPECT_DOUBLE_EQ(decode_bytes(*model, 2, 0), bytes(2, 8 * (1 - 0.75 * 0.75)));
   EXPECT_DOUBLE_EQ(prompt_operations(*model, 1, 1),
                    2 * (kLayers * (layer + 2 * expert) + head) + kLayers * 4 * kWidth);
+  const double above = kWidth * kWidth + router + 2 * expert;
+  EXPECT_DOUBLE_EQ(prompt_operations(*model, 3, 1),
+                   2 * (3 * kLayers * (layer + 2 * expert) - 2 * above + head) +
+                       kLayers * 4 * kWidth * (3 * 4 / 2));
 }
 
 TEST(Traffic, OfATiedHeadAndLearnedPositions) {

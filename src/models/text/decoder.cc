@@ -15,6 +15,12 @@ namespace {
 using nn::Linear;
 using nn::Norm;
 
+// The last token of each sequence.
+Array last_token(const Array& x_BLD) {
+  const int64_t tokens = x_BLD.shape(1);
+  return tokens == 1 ? x_BLD : slice_axis(x_BLD, 1, tokens - 1, tokens);
+}
+
 void visit_norm(nn::Visitor& v, const std::string& name, std::optional<Norm>& norm) {
   if (norm) v.module(name, *norm);
 }
@@ -48,12 +54,13 @@ class Attention {
     visit_norm(v, names_->k_norm, k_norm_);
   }
 
-  Array operator()(const Array& x_BLD, size_t layer, nn::Batch& batch,
+  Array operator()(const Array& x_BLD, size_t layer, nn::Batch& batch, LogitsAt at,
                    const nn::AttendOptions& options) const {
     auto [q_BHLK, k_BGLK, v_BGLK] = project(x_BLD);
     Array y_BHLK = batch.attend(layer, q_BHLK, k_BGLK, v_BGLK, options);
     Shape flat{x_BLD.shape(0), x_BLD.shape(1), heads_ * head_dims_};
-    return (*o_)(reshape(transpose(y_BHLK, {0, 2, 1, 3}), flat));
+    Array y = reshape(transpose(y_BHLK, {0, 2, 1, 3}), flat);
+    return (*o_)(at == LogitsAt::Last ? last_token(y) : y);
   }
 
  private:
@@ -164,9 +171,11 @@ class Layer : public nn::Module {
     visit_norm(v, names_->mlp_out_norm, mlp_out_norm_);
   }
 
-  Array operator()(const Array& x_BLD, nn::Batch& batch) const {
+  // [B, L, D], or [B, 1, D] of the last token: keys and values are those of all.
+  Array operator()(Array x_BLD, nn::Batch& batch, LogitsAt at) const {
     Array h_BLD = (*attention_norm_)(x_BLD);
-    Array attended_BLD = attention_(h_BLD, index_, batch, options_);
+    Array attended_BLD = attention_(h_BLD, index_, batch, at, options_);
+    if (at == LogitsAt::Last) x_BLD = last_token(x_BLD), h_BLD = last_token(h_BLD);
     if (parallel_) return x_BLD + attended_BLD + feed_forward(h_BLD);
     if (attention_out_norm_) attended_BLD = (*attention_out_norm_)(attended_BLD);
     Array y_BLD = x_BLD + attended_BLD;
@@ -224,8 +233,9 @@ class Decoder : public Model {
     Array x_BLD = embedding_(ids_BL, info_.activations);
     if (positions_) x_BLD = x_BLD + (*positions_)(batch.positions(), info_.activations);
     if (config_.embedding_scale != 1) x_BLD = x_BLD * config_.embedding_scale;
-    for (const auto& layer : layers_) x_BLD = (*layer)(x_BLD, batch);
-    if (at == LogitsAt::Last) x_BLD = slice_axis(x_BLD, 1, batch.tokens() - 1, batch.tokens());
+    // Above the last layer's attention only tokens with logits are needed.
+    for (const auto& layer : layers_)
+      x_BLD = (*layer)(x_BLD, batch, layer == layers_.back() ? at : LogitsAt::All);
     x_BLD = final_norm_(x_BLD);
     Array logits_BLV = head_ ? (*head_)(x_BLD) : embedding_.as_linear(x_BLD);
     if (tied_bias_.defined()) logits_BLV = astype(logits_BLV + tied_bias_, logits_BLV.dtype());
@@ -261,6 +271,11 @@ class Decoder : public Model {
     info_.head = config_.tied_head ? config_.names.embedding : config_.names.head;
     if (!config_.tied_head) info_.tables.push_back(config_.names.embedding);
     if (positions_) info_.tables.push_back(config_.names.positions);
+    const WeightNames& names = config_.names;
+    const std::string last = names.layers + '.' + std::to_string(config_.layers - 1) + '.';
+    for (const std::string& name : {names.o, names.gate, names.up, names.gate_up, names.down,
+                                    names.experts.router, names.experts.each, names.experts.stack})
+      if (!name.empty()) info_.above.push_back(last + name + '.');
     info_.experts = config_.experts;
     info_.experts_per_token = config_.experts_per_token;
     info_.prefixes = config_.names.prefixes;
