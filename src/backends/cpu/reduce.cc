@@ -252,11 +252,13 @@ class Reducer {
     if (plan_.packed == 1) {
       if (values_)
         return functions_.columns(value_at(start), rows, plan_.inner, count, accumulators);
-      for (int64_t c = 0; c < count; c += kTile) {
-        int64_t n = std::min(kTile, count - c);
-        for (int64_t r = 0; r < rows; ++r)
+      // Row by row: inputs are read in order, sums stay in the second-level cache.
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0, n; c < count; c += n) {
+          n = std::min(kTile, count - c);
           functions_.columns(evaluate(runner, start + r * plan_.inner + c, n), 1, 0, n,
                              accumulators + static_cast<size_t>(c) * functions_.accumulator_bytes);
+        }
       }
       return;
     }
