@@ -75,6 +75,10 @@ class Former {
     return grouping_.group_of[static_cast<size_t>(segment_.values[static_cast<size_t>(ref)].node)];
   }
 
+  bool is_copied(int32_t ref) const {
+    return ref >= 0 && copied_[static_cast<size_t>(segment_.values[static_cast<size_t>(ref)].node)];
+  }
+
   void try_merge(size_t self, size_t source) {
     Group& into = groups()[self];
     Group& from = groups()[source];
@@ -82,7 +86,7 @@ class Former {
     if (from.nodes.size() + into.nodes.size() > kMaxRegionNodes) return;
     const Stream& a = stream_of(into);
     if (!(a == stream_of(from)) || !convex(self, source) ||
-        inputs_of(into, from) > kMaxRegionInputs)
+        inputs_of(self, source) > kMaxRegionInputs)
       return;
     absorb(self, source);
   }
@@ -106,12 +110,17 @@ class Former {
     return !between;
   }
 
-  size_t inputs_of(const Group& a, const Group& b) const {
+  // Of the two as one: what neither computes.
+  size_t inputs_of(size_t a, size_t b) const {
     std::vector<int32_t> refs;
-    for (const Group* group : {&a, &b}) {
-      for (int32_t node : group->nodes) {
-        for (int32_t ref : segment_.refs_of(segment_.nodes[static_cast<size_t>(node)]))
-          refs.push_back(ref);
+    for (size_t group : {a, b}) {
+      for (int32_t node : grouping_.groups[group].nodes) {
+        for (int32_t ref : segment_.refs_of(segment_.nodes[static_cast<size_t>(node)])) {
+          const int32_t source = group_of_ref(ref);
+          const bool inside =
+              source == static_cast<int32_t>(a) || source == static_cast<int32_t>(b);
+          if (!inside && !is_copied(ref)) refs.push_back(ref);
+        }
       }
     }
     std::sort(refs.begin(), refs.end());
