@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/node.h"
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
 #include "ops/registry.h"
@@ -163,6 +164,12 @@ void infer(const Application& app, std::span<OutputSpec> outputs) {
 
 Array transposed(const Array& a) { return swapaxes(a, -1, -2); }
 
+bool is_transposed(const Array& matrix) {
+  const Node& node = *matrix.node();
+  return node.op == &transpose_op &&
+         static_cast<const TransposeParams*>(node.params)->axes == std::vector<int>{1, 0};
+}
+
 // a @ b summed over the batch axes along which `like` was broadcast, in its dtype.
 Array cotangent(const Array& a, const Array& b, const Array& like) {
   Shape batch = broadcast_shapes(batch_of(a.shape()), batch_of(b.shape()), "matmul");
@@ -178,10 +185,12 @@ Arrays vjp(const Application& app, Given cotangents, const std::vector<bool>& wa
   Arrays result(2);
   if (wanted[0]) result[0] = cotangent(g, transposed(b), a);
   if (!wanted[1]) return result;
-  if (b.rank() == 2 && a.rank() > 2 && a.size() > 0 && g.size() > 0) {
-    // One product over all rows instead of one per batch and a sum.
+  if (b.rank() == 2 && a.rank() >= 2 && a.size() > 0 && g.size() > 0) {
+    // One product over all rows instead of one per batch and a sum; for a transposed matrix in the
+    // order of the matrix itself, to which it is handed on.
     Array rows = reshape(a, {-1, a.shape(-1)}), rows_g = reshape(g, {-1, g.shape(-1)});
-    result[1] = matmul_as(transposed(rows), rows_g, b.dtype(), {});
+    result[1] = is_transposed(b) ? transposed(matmul_as(transposed(rows_g), rows, b.dtype(), {}))
+                                 : matmul_as(transposed(rows), rows_g, b.dtype(), {});
   } else {
     result[1] = cotangent(transposed(a), g, b);
   }
