@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "ops/create.h"
-#include "ops/elementwise.h"
+#include "transforms/cotangent_sum.h"
+#include "transforms/recompute.h"
 
 namespace mica::transforms {
 
@@ -13,11 +14,6 @@ void check_like(const char* rule, const Op& op, const Array& given, const Array&
   if (given.shape() == expected.shape() && given.dtype() == expected.dtype()) return;
   throw_value("[{}] the rule of {} gave {} of shape {} where {} of shape {} belongs", rule, op.name,
               given.dtype(), given.shape(), expected.dtype(), expected.shape());
-}
-
-void accumulate(Array& sum, Array term, Stream stream) {
-  if (!term.defined()) return;
-  sum = sum.defined() ? add(sum, term, stream) : std::move(term);
 }
 
 // The inputs of `app` as fresh arrays of `scope` where `wanted`, themselves elsewhere.
@@ -93,25 +89,27 @@ Arrays double_vjp(const Op& op, const Application& app, std::span<const Array> t
 
 // What pulling a node needs, kept from node to node.
 struct PullTables {
-  Arrays outputs, given;
+  Arrays outputs, given, read;
   std::vector<bool> wanted;
 
   void clear() {
     outputs.clear();
     given.clear();
+    read.clear();
     wanted.clear();
   }
 };
 
 // Pulls the cotangents of one node back to its inputs.
-void pull_node(const TracedGraph& graph, size_t k, Arrays& cotangents, PullTables& tables) {
+void pull_node(const TracedGraph& graph, size_t k, Recomputation& recomputation, Arrays& cotangents,
+               PullTables& tables) {
   Node* node = graph.nodes()[k];
   size_t first = graph.first_value(k);
   bool reached = false;
   for (uint32_t i = 0; i < node->output_count; ++i) reached |= cotangents[first + i].defined();
   if (!reached) return;
 
-  auto& [outputs, given, wanted] = tables;
+  auto& [outputs, given, read, wanted] = tables;
   for (uint32_t i = 0; i < node->output_count; ++i) {
     outputs.push_back(Array::share(&node->slots[i]));
     Array& cotangent = cotangents[first + i];
@@ -121,7 +119,14 @@ void pull_node(const TracedGraph& graph, size_t k, Arrays& cotangents, PullTable
   }
   std::span<const Array> inputs = node->input_span();
   for (const Array& input : inputs) wanted.push_back(graph.number(input) >= 0);
-  Arrays found = apply_vjp(*node->op, {inputs, outputs, node->params, node->stream}, given, wanted);
+  std::span<const Array> primals = inputs;
+  if (recomputation.any() && node->op->elementwise) {
+    for (const Array& input : inputs) read.push_back(recomputation.again(input, given[0]));
+    outputs[0] = recomputation.again(outputs[0], given[0]);
+    primals = read;
+  }
+  Arrays found =
+      apply_vjp(*node->op, {primals, outputs, node->params, node->stream}, given, wanted);
   MICA_ASSERT(found.size() == inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!wanted[i] || !found[i].defined()) continue;
@@ -180,8 +185,10 @@ Arrays pull_back(std::span<const Array> outputs, std::span<const Array> given,
     if (number < 0) continue;
     accumulate(cotangents[static_cast<size_t>(number)], given[i], outputs[i].node()->stream);
   }
+  Recomputation recomputation(graph, outputs);
   PullTables tables;
-  for (size_t k = graph.nodes().size(); k-- > 0;) pull_node(graph, k, cotangents, tables);
+  for (size_t k = graph.nodes().size(); k-- > 0;)
+    pull_node(graph, k, recomputation, cotangents, tables);
   cotangents.resize(sources.size());
   return cotangents;
 }
