@@ -142,7 +142,8 @@ struct Together {
       : x(call.inputs[0]),
         format(quantized_product<float>(call, 0).matrix, x.shape[2]),
         rows(x.shape[0] * x.shape[1]),
-        prepared((static_cast<size_t>(rows * format.row_bytes) + 63) / 64 * 64) {}
+        prepared(static_cast<size_t>(rows * format.row_bytes)),
+        tiles((int8_tile_bytes(format, call.inputs[1].size()) + 63) / 64 * 64) {}
 
   GemmOperand left() const {
     return {.data = x.data, .dtype = x.dtype, .vector_stride = x.shape[2]};
@@ -151,7 +152,7 @@ struct Together {
   const View& x;
   Int8Format format;
   int64_t rows;
-  size_t prepared;  // bytes
+  size_t prepared, tiles;  // bytes
 };
 
 bool runs_together(const KernelCall& call) {
@@ -176,7 +177,7 @@ void run_together(const KernelCall& call, const Groups& groups,
   fetch_int8(shared.format, products[0]);
   const std::vector<int64_t> odd =
       prepare_int8(shared.format, shared.left(), shared.rows, call.workspace.data());
-  run_int8(shared.format, products);
+  run_int8(shared.format, products, call.workspace.subspan(shared.prepared, shared.tiles));
   if (odd.empty()) return;
   for (int64_t e : chosen) {
     std::vector<int64_t> from, rows;
@@ -188,7 +189,7 @@ void run_together(const KernelCall& call, const Groups& groups,
     auto product = quantized_product<float>(call, e);
     product.left.chosen = from.data();
     product.out.chosen = groups.places(e).data();
-    product.run_exactly(rows, call.workspace.subspan(shared.prepared));
+    product.run_exactly(rows, call.workspace.subspan(shared.prepared + shared.tiles));
   }
 }
 
@@ -202,8 +203,10 @@ void expert_matmul(const KernelCall& call) {
 }
 
 size_t workspace(const KernelCall& call) {
-  if (runs_together(call))
-    return Together(call).prepared + quantized_product<float>(call, 0).exact_row_workspace();
+  if (runs_together(call)) {
+    const Together shared(call);
+    return shared.prepared + shared.tiles + quantized_product<float>(call, 0).exact_row_workspace();
+  }
   const size_t one = with_products(call, [](auto&& product_of) { return room_of(product_of); });
   return one * static_cast<size_t>(slots_of(call));
 }

@@ -137,6 +137,18 @@ HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
 #endif
 }
 
+// The same with one quad of bytes for all lanes.
+template <class W>
+HWY_INLINE VI32 dot4_quad(VI32 acc, VU8 u, const int32_t* quad) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  if constexpr (W::kFast) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc.raw) : "v"(u.raw), "m"(*quad));
+    return acc;
+  }
+#endif
+  return dot4<W>(acc, u, hn::BitCast(I8(), hn::Set(I32(), *quad)));
+}
+
 // Of four vectors the sums of each 128-bit block: [0, 1, 2, 3] in every block.
 HWY_INLINE VI32 block_sums(VI32 v0, VI32 v1, VI32 v2, VI32 v3) {
   const I32 d;

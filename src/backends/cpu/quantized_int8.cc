@@ -14,7 +14,7 @@ namespace mica::cpu {
 namespace {
 
 // Elements along k of a panel, and rows of x that are multiplied with it while sums are kept.
-constexpr int64_t kPanelDepth = 8192, kMaxRows = 513;
+constexpr int64_t kPanelDepth = 8192, kMaxRows = 516;
 static_assert(kMaxRows % 3 == 0);  // a row's digits stay together
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -38,38 +38,56 @@ void prefetch([[maybe_unused]] const std::byte* p) {
 #endif
 }
 
+// Whole vectors without a call.
+void copy_floats(const float* from, int count, std::byte* to) {
+  if (count == kInt8Rows)
+    std::memcpy(to, from, kInt8Rows * sizeof(float));
+  else if (count == 2 * kInt8Rows)
+    std::memcpy(to, from, 2 * kInt8Rows * sizeof(float));
+  else
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+}
+
 // Several products: tiles of rows of their matrices are numbered through.
 class Int8Run {
  public:
-  Int8Run(const Int8Format& format, std::span<const Int8Product> products)
+  Int8Run(const Int8Format& format, std::span<const Int8Product> products, std::byte* tiles)
       : format_(format), products_(products) {
+    std::byte* next = tiles;
     for (const Int8Product& p : products) {
       const auto m = static_cast<int64_t>(p.x.size());
-      const int64_t tiles = m == 0 ? 0 : ceil_div(p.n, rows_of(p));
-      bytes_ += static_cast<double>(tiles * tile_bytes(rows_of(p)) * std::max<int64_t>(1, m / 4));
-      ends_.push_back((ends_.empty() ? 0 : ends_.back()) + tiles);
+      const int64_t parts = m == 0 ? 0 : ceil_div(p.n, rows_of(p));
+      bytes_ += static_cast<double>(parts * part_bytes(rows_of(p)) * std::max<int64_t>(1, m / 4));
+      ends_.push_back((ends_.empty() ? 0 : ends_.back()) + parts);
+      const bool again = &p != products.data() && p.x == (&p - 1)->x;
+      tiles_.push_back(again ? tiles_.back() : next);
+      if (!again) next += m * format.tile_row_bytes();
     }
   }
 
   void run() {
     if (ends_.empty() || ends_.back() == 0) return;
+    for (size_t i = 0; i < products_.size(); ++i)
+      if (i == 0 || tiles_[i] != tiles_[i - 1]) make_tiles(products_[i], tiles_[i]);
     const auto threads = static_cast<int64_t>(std::min(bytes_ / kShare, 1e6));
     for_each_tile(ends_.back(), threads, [&](const StreamTile& tile) {
       if (tile.first) fetch(tile.index);
-      // The last tile fetches itself again, which costs nothing.
-      const Tile at = tile_at(tile.index), next = tile_at(tile.next < 0 ? tile.index : tile.next);
-      const Int8Place ahead{&next.product->matrix, next.row};
-      if (is_few(*at.product))
+      // The last part fetches itself again, which costs nothing.
+      const Part at = part_at(tile.index), next = part_at(tile.next < 0 ? tile.index : tile.next);
+      const Int8Place ahead{&product_of(next).matrix, next.row};
+      if (is_dots(product_of(at)))
         run_dots(at, ahead);
+      else if (is_few(product_of(at)))
+        run_few(at, ahead);
       else
         run_panel(at, ahead);
     });
   }
 
   void fetch(int64_t index) const {
-    const Tile tile = tile_at(index);
-    const Int8Place place{&tile.product->matrix, tile.row};
-    const int64_t bytes = tile_bytes(rows_of(*tile.product));
+    const Part part = part_at(index);
+    const Int8Place place{&product_of(part).matrix, part.row};
+    const int64_t bytes = part_bytes(rows_of(product_of(part)));
     for (int64_t i = 0; i < bytes; i += 64) prefetch(place.packed() + i);
   }
 
@@ -77,42 +95,84 @@ class Int8Run {
   // Bytes of matrices that are worth another thread.
   static constexpr double kShare = 48 << 10;
 
-  struct Tile {
-    const Int8Product* product;
+  struct Part {
+    size_t product;
     int64_t row;  // its first
   };
 
-  static bool is_few(const Int8Product& p) { return p.x.size() <= kInt8FewRows; }
-  const Int8PanelKernels& panels_of(const Int8Product& p) const {
-    const bool few = static_cast<int64_t>(p.x.size()) <= kernels_.few;
-    return few ? kernels_.few_rows : kernels_.many_rows;
+  bool is_dots(const Int8Product& p) const {
+    return static_cast<int>(p.x.size()) <= kernels_.dot_rows;
   }
-  int64_t rows_of(const Int8Product& p) const { return is_few(p) ? kInt8Rows : panels_of(p).rows; }
-  int64_t tile_bytes(int64_t rows) const { return rows * format_.groups * format_.group_bytes(); }
+  bool is_few(const Int8Product& p) const {
+    return static_cast<int64_t>(p.x.size()) <= kernels_.few.most;
+  }
+  int64_t rows_of(const Int8Product& p) const {
+    return is_dots(p) || is_few(p) ? kInt8Rows : kernels_.panels.rows;
+  }
+  int64_t part_bytes(int64_t rows) const { return rows * format_.groups * format_.group_bytes(); }
 
-  Tile tile_at(int64_t index) const {
+  const Int8Product& product_of(const Part& part) const { return products_[part.product]; }
+  Part part_at(int64_t index) const {
     size_t i = 0;
     if (products_.size() > 1)
       i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin());
     const int64_t begin = i == 0 ? 0 : ends_[i - 1];
-    return {&products_[i], (index - begin) * rows_of(products_[i])};
+    return {i, (index - begin) * rows_of(products_[i])};
   }
 
-  // Few rows of x: packed rows as they lie.
-  void run_dots(const Tile& tile, const Int8Place& next) const {
-    const Int8Product& p = *tile.product;
-    float values[kInt8FewRows * kInt8Rows];
-    const int rows = static_cast<int>(std::min<int64_t>(kInt8Rows, p.n - tile.row));
+  // Of each kMaxRows rows, nearly equal ones.
+  void make_tiles(const Int8Product& p, std::byte* tiles) const {
+    if (is_dots(p)) return;
+    const auto all = static_cast<int64_t>(p.x.size());
+    const int64_t most = is_few(p) ? kernels_.few.tile : kernels_.panels.tile;
+    for (int64_t m0 = 0; m0 < all; m0 += kMaxRows) {
+      const Int8Tiles parts{std::min(kMaxRows, all - m0), most};
+      const int64_t grain = std::max<int64_t>(1, 65536 / (most * format_.k));
+      ThreadPool::shared().parallel_for(parts.count(), grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t first = m0 + parts.begin(i), rows = m0 + parts.begin(i + 1) - first;
+          kernels_.interleave(format_, p.x.data() + first, static_cast<int>(rows),
+                              tiles + first * format_.tile_row_bytes());
+        }
+      });
+    }
+  }
+
+  // Rows of the matrix, of kInt8Rows at most.
+  int some_rows(const Part& part) const {
+    return static_cast<int>(std::min<int64_t>(kInt8Rows, product_of(part).n - part.row));
+  }
+
+  void run_dots(const Part& part, const Int8Place& next) const {
+    const Int8Product& p = product_of(part);
+    float values[kInt8DotRows * kInt8Rows];
     const auto m = static_cast<int64_t>(p.x.size());
-    kernels_.dots(format_, p.matrix, tile.row, rows, p.x.data(), static_cast<int>(m), values, next);
-    store(p, values, kInt8Rows, rows, 0, m, tile.row);
+    kernels_.dots(format_, p.matrix, part.row, some_rows(part), p.x.data(), static_cast<int>(m),
+                  values, next);
+    store(p, values, kInt8Rows, some_rows(part), 0, m, part.row);
   }
 
-  void run_panel(const Tile& tile, const Int8Place& next) const {
-    const Int8Product& p = *tile.product;
-    const Int8PanelKernels& panels = panels_of(p);
+  void run_few(const Part& part, const Int8Place& next) const {
+    const Int8Product& p = product_of(part);
+    const auto m = static_cast<int64_t>(p.x.size());
+    const Int8Tiles parts{m, kernels_.few.tile};
+    Scratch scratch(Scratch::padded(m * kInt8Rows));
+    float* values = scratch.take(m * kInt8Rows);
+    for (int64_t i = 0; i < parts.count(); ++i) {
+      const int64_t begin = parts.begin(i);
+      kernels_.few.multiply(format_, p.matrix, part.row, some_rows(part),
+                            tiles_[part.product] + begin * format_.tile_row_bytes(),
+                            static_cast<int>(parts.begin(i + 1) - begin),
+                            values + begin * kInt8Rows, next);
+    }
+    store(p, values, kInt8Rows, some_rows(part), 0, m, part.row);
+  }
+
+  void run_panel(const Part& part, const Int8Place& next) const {
+    const Int8Product& p = product_of(part);
+    const Int8PanelKernels& panels = kernels_.panels;
     const int width = panels.rows;
-    const int rows = static_cast<int>(std::min<int64_t>(width, p.n - tile.row));
+    const int rows = static_cast<int>(std::min<int64_t>(width, p.n - part.row));
     const auto all = static_cast<int64_t>(p.x.size());
     const int64_t depth = std::min(format_.groups, kPanelDepth / format_.group_size);
     const int64_t m_most = std::min(all, kMaxRows);
@@ -124,13 +184,14 @@ class Int8Run {
     float* sums = scratch.take(m_most * width);
     for (int64_t m0 = 0; m0 < all; m0 += kMaxRows) {
       const int64_t m = std::min(kMaxRows, all - m0);
+      const std::byte* tiles = tiles_[part.product] + m0 * format_.tile_row_bytes();
       for (int64_t g = 0; g < format_.groups; g += depth) {
         const int64_t groups = std::min(depth, format_.groups - g);
         if (m0 == 0 || depth < format_.groups)
-          panels.unpack(format_, p.matrix, tile.row, rows, g, groups, panel);
-        panels.multiply(format_, panel, g, groups, p.x.data() + m0, m, sums, g > 0, next);
+          panels.unpack(format_, p.matrix, part.row, rows, g, groups, panel);
+        panels.multiply(format_, panel, g, groups, tiles, m, sums, g > 0, next);
       }
-      store(p, sums, width, rows, m0, m, tile.row);
+      store(p, sums, width, rows, m0, m, part.row);
     }
   }
 
@@ -142,13 +203,18 @@ class Int8Run {
       for (int digit = digits - 2; digit >= 0; --digit)
         for (int j = 0; j < count; ++j)
           values[digit * stride + j] += values[(digit + 1) * stride + j];
-      store_rounded(values, count, p.out.dtype, p.out.at((first + i) / digits, column));
+      std::byte* to = p.out.at((first + i) / digits, column);
+      if (p.out.dtype == Dtype::F32)
+        copy_floats(values, count, to);
+      else
+        store_rounded(values, count, p.out.dtype, to);
     }
   }
 
   const Int8Format& format_;
   std::span<const Int8Product> products_;
-  std::vector<int64_t> ends_;  // of the products' tiles
+  std::vector<int64_t> ends_;      // of the products' parts
+  std::vector<std::byte*> tiles_;  // where those of each product are
   double bytes_ = 0;
   const Int8Kernels& kernels_ = int8_kernels();
 };
@@ -182,16 +248,22 @@ std::vector<int64_t> prepare_int8(const Int8Format& format, const GemmOperand& x
 }
 
 void fetch_int8(const Int8Format& format, const Int8Product& first) {
-  if (!first.x.empty() && first.n > 0) Int8Run(format, {&first, 1}).fetch(0);
+  if (!first.x.empty() && first.n > 0) Int8Run(format, {&first, 1}, nullptr).fetch(0);
 }
 
-void run_int8(const Int8Format& format, std::span<const Int8Product> products) {
-  Int8Run(format, products).run();
+void run_int8(const Int8Format& format, std::span<const Int8Product> products,
+              std::span<std::byte> tiles) {
+  Int8Run(format, products, tiles.data()).run();
+}
+
+size_t int8_tile_bytes(const Int8Format& format, int64_t rows) {
+  return static_cast<size_t>(rows * format.digits * format.tile_row_bytes());
 }
 
 size_t int8_workspace(const QuantizedGemm<float>& product, int digits) {
   const Int8Format format(product.matrix, product.k, digits);
-  return static_cast<size_t>(product.m * digits * format.row_bytes);
+  return static_cast<size_t>(product.m * digits * format.row_bytes) +
+         int8_tile_bytes(format, product.m);
 }
 
 std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, int digits,
@@ -203,7 +275,8 @@ std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, int digits,
     one.add(workspace.data() + i * digits * format.row_bytes, format);
   fetch_int8(format, one);
   std::vector<int64_t> odd = prepare_int8(format, product.left, product.m, workspace.data());
-  run_int8(format, {&one, 1});
+  run_int8(format, {&one, 1},
+           workspace.subspan(static_cast<size_t>(product.m * digits * format.row_bytes)));
   return odd;
 }
 

@@ -15,8 +15,12 @@
 // d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their own, and the three
 // results are added.
 //
-// Few rows are multiplied with the packed rows as they lie; for more, rows of the matrix are
-// unpacked into panels that stay in the caches.
+// One or two rows are multiplied with the packed rows as they lie. Of more rows, tiles are made: of
+// each group first the integers, those of all rows for four packed columns after each other (4
+// bits: for the lower halves of four bytes, then for the upper ones), then the steps of all rows,
+// then step * sum(xi) of all. A few rows are multiplied with rows of the matrix that are turned on
+// the way, block by block; for many, rows of the matrix are unpacked into panels that stay in the
+// caches.
 #pragma once
 
 #include <vector>
@@ -45,6 +49,9 @@ struct Int8Format {
   }
   // Packed bytes of a group.
   int64_t group_bytes() const { return group_size * bits / 8; }
+  // Bytes of one row and group in a tile, and of one row.
+  int64_t tile_group_bytes() const { return group_size + 8; }
+  int64_t tile_row_bytes() const { return groups * tile_group_bytes(); }
 
   int bits = 4, group_size = 64;
   int digits = 1;
@@ -53,8 +60,16 @@ struct Int8Format {
   int64_t row_bytes = 0;      // from digit to digit, row to row, a multiple of 64
 };
 
-// Rows of the matrix that are multiplied with packed rows together, and the most rows of x then.
-inline constexpr int kInt8Rows = 16, kInt8FewRows = 3;
+// Rows of the matrix that are multiplied together as they lie, and the most rows of x then.
+inline constexpr int kInt8Rows = 16, kInt8DotRows = 3;
+
+// Rows of x in tiles that are nearly equal and have `most` rows at most.
+struct Int8Tiles {
+  int64_t count() const { return (rows + most - 1) / most; }
+  int64_t begin(int64_t tile) const { return rows * tile / count(); }
+
+  int64_t rows, most;
+};
 
 // A row of a matrix, from which on memory is fetched.
 struct Int8Place {
@@ -77,30 +92,43 @@ struct Int8Panel {
 
 struct Int8PanelKernels {
   int rows;  // of the matrix in a panel
+  int tile;  // the most rows of x in a tile
   // Unpacks groups g0 … g0 + groups of rows first … first + rows (at most `rows`).
   void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                  int64_t g0, int64_t groups, const Int8Panel& panel);
-  // The products of a panel with m rows of x: out[i * rows + row], added to what is there if they
-  // continue a sum. What lies from `next` on is fetched meanwhile.
+  // The products of a panel with m rows of x, as Int8Tiles: out[i * rows + row], added to what is
+  // there if they continue a sum. What lies from `next` on is fetched meanwhile.
   void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* const* x, int64_t m, float* out, bool continues,
+                   const std::byte* tiles, int64_t m, float* out, bool continues,
                    const Int8Place& next);
+};
+
+struct Int8FewKernels {
+  int tile = 1;  // the most rows of x in a tile
+  int most = 0;  // rows of x for which this is faster than panels
+  // The products of rows first … first + rows (at most kInt8Rows) of the matrix with a tile of m
+  // rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched meanwhile.
+  void (*multiply)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
+                   const std::byte* tile, int m, float* out, const Int8Place& next) = nullptr;
 };
 
 struct Int8Kernels {
   // Makes one row (k floats) ready, all its digits; false if it has values that are not finite, or
   // so small that there is no step: it is then unfinished.
   bool (*prepare)(const Int8Format& format, const float* x, std::byte* row);
+  // Makes a tile of `count` rows.
+  void (*interleave)(const Int8Format& format, const std::byte* const* x, int count,
+                     std::byte* tile);
+  // Whether three digits are faster than products of floats.
+  bool fast;
   // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
-  // most kInt8FewRows) rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched
+  // most kInt8DotRows) rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched
   // meanwhile.
   void (*dots)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                const std::byte* const* x, int count, float* out, const Int8Place& next);
-  // Whether three digits are faster than products of floats.
-  bool fast;
-  // For up to `few` rows of x, and for more.
-  int64_t few;
-  Int8PanelKernels few_rows, many_rows;
+  int dot_rows;  // the most rows of x for which this is the fastest
+  Int8FewKernels few;
+  Int8PanelKernels panels;
 };
 // Of the best instruction set of this processor.
 const Int8Kernels& int8_kernels();
@@ -132,9 +160,14 @@ struct Int8Product {
 // Several products with matrices of one format, as one loop over all of their rows. `first` begins
 // to fetch what the calling thread will read first, and may be called before x is ready.
 void fetch_int8(const Int8Format& format, const Int8Product& first);
-void run_int8(const Int8Format& format, std::span<const Int8Product> products);
+// `tiles`: int8_tile_bytes() of all rows of x; products that follow each other and have the same
+// rows count once. At a multiple of 4.
+void run_int8(const Int8Format& format, std::span<const Int8Product> products,
+              std::span<std::byte> tiles);
+size_t int8_tile_bytes(const Int8Format& format, int64_t rows);
 
-// The product of all rows of x: what QuantizedGemm asks for.
+// The product of all rows of x: what QuantizedGemm asks for. The workspace begins with the rows
+// made ready, then there is room for tiles.
 size_t int8_workspace(const QuantizedGemm<float>& product, int digits);
 std::vector<int64_t> run_int8(const QuantizedGemm<float>& product, int digits,
                               std::span<std::byte> workspace);

@@ -8,9 +8,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "backends/cpu/int8_lanes-inl.h"
 #include "backends/cpu/quantized_int8.h"
-#include "backends/cpu/quantized_scales-inl.h"
+#include "backends/cpu/quantized_panels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
@@ -20,8 +19,6 @@ namespace HWY_NAMESPACE {
 constexpr float kSmallest = 1e-30f;
 // Groups whose integer sums are kept at a time.
 constexpr int64_t kChunk = 64;
-// Rows of scales that are read together.
-constexpr int kScaleGroups = 16;
 
 // The integers of a group, in signed digits, highest first, to[digit * 128 + i], and their sum.
 template <int kDigits>
@@ -108,37 +105,10 @@ bool prepare(const Int8Format& f, const float* x, std::byte* row) {
   return f.digits == 1 ? prepare_digits<1>(f, x, row) : prepare_digits<3>(f, x, row);
 }
 
-// Where the integers of x lie that a packed byte is multiplied with (4 bits: its lower half).
-template <int kBits>
-HWY_INLINE int64_t opposite(int64_t byte) {
-  return kBits == 8 ? byte : byte / 64 * 128 + byte % 64;
-}
-
-struct PackedRows {
-  PackedRows(const QuantizedMatrix& matrix, int64_t first, int rows) {
-    for (int i = 0; i < kInt8Rows; ++i) {
-      int64_t row = first + std::min(i, rows - 1);
-      packed[i] = reinterpret_cast<const uint8_t*>(matrix.packed_row(row));
-      scales[i] = matrix.scales_row(row);
-      biases[i] = matrix.biases_row(row);
-    }
-  }
-  const uint8_t* packed[kInt8Rows];
-  const std::byte *scales[kInt8Rows], *biases[kInt8Rows];
-};
-
 #if HWY_TARGET != HWY_SCALAR
 
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
-constexpr int kBytes = 4 * kLanes;
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
-
-HWY_INLINE VU8 lower_halves(VU8 bytes) { return hn::And(bytes, hn::Set(U8(), 15)); }
-HWY_INLINE VU8 upper_halves(VU8 bytes) {
-  const hn::Repartition<uint16_t, U8> d16;
-  return lower_halves(hn::BitCast(U8(), hn::ShiftRight<4>(hn::BitCast(d16, bytes))));
-}
 
 // One vector of four packed rows, at byte `at` of the row, times M rows of x.
 template <class W, int M>
@@ -263,207 +233,15 @@ void dots_of_rows(const Int8Format& f, const QuantizedMatrix& w, int64_t first, 
 template <bool kFast>
 void dots(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows,
           const std::byte* const* x, int count, float* out, const Int8Place& next) {
-  static_assert(kInt8FewRows == 3);
+  static_assert(kInt8DotRows == 3);
   if (count == 1) return dots_of_rows<kFast, 1>(f, w, first, rows, x, out, next);
   if (count == 2) return dots_of_rows<kFast, 2>(f, w, first, rows, x, out, next);
   dots_of_rows<kFast, 3>(f, w, first, rows, x, out, next);
 }
 
-// Rows of a panel; rows of x that are multiplied with it at once, so that the sums fill the
-// registers; whether integers of four bits stay packed, two in a byte.
-template <int kRowsOfOne, int kRowsOfX, bool kStaysPacked>
-struct PanelShape {
-  static constexpr int kRows = kRowsOfOne, kTile = kRowsOfX, kVectors = kRows / kLanes;
-  static constexpr bool kPacked = kStaysPacked;
-  // Bytes of the panel per packed byte of a row.
-  template <int kBits>
-  static constexpr int64_t kGrowth = kRows * (kBits == 4 && !kPacked ? 2 : 1);
-};
-#if HWY_MAX_BYTES == 64
-using ManyRows = PanelShape<32, 6, false>;
-using FewRows = PanelShape<16, 12, true>;
-#else
-using ManyRows = PanelShape<16, HWY_MAX_BYTES == 32 ? 2 : 3, false>;
-using FewRows = ManyRows;
-#endif
-
-// One vector of each of kLanes rows, transposed: word i of all rows to quads + i * step.
-template <class P, int kBits>
-HWY_INLINE void unpack_words(const uint8_t* const* from, int64_t at, int64_t words,
-                             uint8_t* quads) {
-  const F32 d;
-  const U8 d8;
-  VF32 v[kLanes];
-  for (int i = 0; i < kLanes; ++i) v[i] = hn::BitCast(d, hn::LoadU(d8, from[i] + at));
-  transpose(v);
-  constexpr int64_t kStep = P::kRows * 4;
-  for (int64_t i = 0; i < words; ++i) {
-    const auto bytes = hn::BitCast(d8, v[i]);
-    if constexpr (kBits == 8 || P::kPacked) {
-      hn::StoreU(bytes, d8, quads + i * kStep);
-    } else {
-      hn::StoreU(lower_halves(bytes), d8, quads + 2 * i * kStep);
-      hn::StoreU(upper_halves(bytes), d8, quads + (2 * i + 1) * kStep);
-    }
-  }
-}
-
-template <class P, int kBits>
-void unpack_rows(const uint8_t* const* rows, int64_t begin, int64_t bytes, uint8_t* quads) {
-  const int64_t whole = bytes / kBytes * kBytes;
-  constexpr int64_t kGrowth = P::template kGrowth<kBits>;
-  for (int64_t at = 0; at < whole; at += kBytes)
-    unpack_words<P, kBits>(rows, begin + at, kLanes, quads + at * kGrowth);
-  if (whole == bytes) return;
-  HWY_ALIGN uint8_t last[kLanes][kBytes] = {};
-  const uint8_t* copies[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    std::memcpy(last[i], rows[i] + begin + whole, static_cast<size_t>(bytes - whole));
-    copies[i] = last[i];
-  }
-  unpack_words<P, kBits>(copies, 0, (bytes - whole) / 4, quads + whole * kGrowth);
-}
-
-template <class P>
-void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int rows, int64_t g0,
-            int64_t groups, const Int8Panel& panel) {
-  for (int r = 0; r < P::kRows; r += kInt8Rows) {
-    int some = std::clamp(rows - r, 1, kInt8Rows);
-    const PackedRows from(w, first + std::min(r, rows - 1), some);
-    read_scales(from.scales, w.scales_dtype, g0, groups, panel.scales + r, P::kRows);
-    read_scales(from.biases, w.biases_dtype, g0, groups, panel.biases + r, P::kRows);
-    for (int v = 0; v < kInt8Rows; v += kLanes) {
-      int64_t begin = g0 * f.group_bytes(), bytes = groups * f.group_bytes();
-      uint8_t* quads = panel.quads + (r + v) * 4;
-      if (f.bits == 4)
-        unpack_rows<P, 4>(from.packed + v, begin, bytes, quads);
-      else
-        unpack_rows<P, 8>(from.packed + v, begin, bytes, quads);
-    }
-  }
-}
-
-HWY_INLINE VI8 broadcast(const int8_t* quad) {
-  int32_t bits;
-  std::memcpy(&bits, quad, sizeof(bits));
-  return hn::BitCast(I8(), hn::Set(I32(), bits));
-}
-
-// Adds the products of one quad of each row of the panel with that of M rows of x, at `at`.
-template <class W, int M, int kVectors>
-HWY_INLINE void add_quads(const VU8 (&rows)[kVectors], const int8_t* const* x, int64_t at,
-                          VI32 (&sum)[M][kVectors]) {
-  for (int m = 0; m < M; ++m) {
-    const auto quad = broadcast(x[m] + at);
-    for (int v = 0; v < kVectors; ++v) sum[m][v] = dot4<W>(sum[m][v], rows[v], quad);
-  }
-}
-
-// The integer sums of one group; `words`: of a packed row.
-template <class P, class W, int M>
-HWY_INLINE void sum_panel_group(const uint8_t* quads, const int8_t* const* x, int64_t at,
-                                int64_t words, VI32 (&sum)[M][P::kVectors]) {
-  const U8 d8;
-  for (int m = 0; m < M; ++m)
-    for (int v = 0; v < P::kVectors; ++v) sum[m][v] = hn::Zero(I32());
-  for (int64_t w = 0; w < words; ++w, at += 4, quads += P::template kGrowth<W::kBits> * 4) {
-    VU8 rows[P::kVectors], upper[P::kVectors];
-    for (int v = 0; v < P::kVectors; ++v) {
-      rows[v] = hn::Load(d8, quads + v * kBytes);
-      if constexpr (W::kBits == 4 && P::kPacked) {
-        upper[v] = upper_halves(rows[v]);
-        rows[v] = lower_halves(rows[v]);
-      } else if constexpr (W::kBits == 4) {
-        upper[v] = hn::Load(d8, quads + P::kRows * 4 + v * kBytes);
-      }
-    }
-    add_quads<W>(rows, x, at, sum);
-    if constexpr (W::kBits == 4) add_quads<W>(upper, x, at + 64, sum);
-  }
-}
-
-// What a panel is made from, fetched group by group.
-struct RowsAhead {
-  RowsAhead(const Int8Format& f, const Int8Place& place, int rows)
-      : packed{place.packed()},
-        scales{place.scales()},
-        biases{place.biases()},
-        lines(rows * f.group_bytes() / 64),
-        groups_per_line(64 / (rows * size_of(place.matrix->scales_dtype))) {}
-  HWY_INLINE void fetch(int64_t group) {
-    packed.fetch(lines);
-    if (groups_per_line > 1 && group % groups_per_line != 0) return;
-    scales.fetch(1);
-    biases.fetch(1);
-  }
-  Ahead packed, scales, biases;
-  int64_t lines, groups_per_line;
-};
-
-template <class P, class W, int M>
-void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* const* x, float* out, bool continues, RowsAhead* ahead) {
-  const F32 d;
-  const int64_t words = f.group_bytes() / 4;
-  const int8_t* integers[M];
-  VF32 total[M][P::kVectors];
-  for (int m = 0; m < M; ++m) {
-    integers[m] = f.integers(x[m]);
-    for (int v = 0; v < P::kVectors; ++v)
-      total[m][v] = continues ? hn::Load(d, out + m * P::kRows + v * kLanes) : hn::Zero(d);
-  }
-  const uint8_t* quads = panel.quads;
-  for (int64_t g = 0; g < groups; ++g) {
-    VI32 sum[M][P::kVectors];
-    const int64_t at = opposite<W::kBits>((g0 + g) * f.group_bytes());
-    sum_panel_group<P, W>(quads, integers, at, words, sum);
-    quads += words * P::template kGrowth<W::kBits> * 4;
-    if (ahead) ahead->fetch(g);
-    for (int v = 0; v < P::kVectors; ++v) {
-      const auto scale = hn::Load(d, panel.scales + g * P::kRows + v * kLanes);
-      const auto bias = hn::Load(d, panel.biases + g * P::kRows + v * kLanes);
-      for (int m = 0; m < M; ++m) {
-        const std::byte* row = x[m];
-        const auto step = hn::Set(d, f.steps(row)[g0 + g]), x_sum = hn::Set(d, f.sums(row)[g0 + g]);
-        total[m][v] = hn::MulAdd(hn::ConvertTo(d, sum[m][v]), hn::Mul(scale, step), total[m][v]);
-        total[m][v] = hn::MulAdd(bias, x_sum, total[m][v]);
-      }
-    }
-  }
-  for (int m = 0; m < M; ++m)
-    for (int v = 0; v < P::kVectors; ++v)
-      hn::Store(total[m][v], d, out + m * P::kRows + v * kLanes);
-}
-
-template <class P, class W, int M = P::kTile>
-void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* const* x, int64_t m, float* out, bool continues,
-                   RowsAhead* ahead) {
-  if (m == M) return multiply_tile<P, W, M>(f, panel, g0, groups, x, out, continues, ahead);
-  if constexpr (M > 1)
-    multiply_rest<P, W, M - 1>(f, panel, g0, groups, x, m, out, continues, ahead);
-}
-
-template <class P, bool kFast>
-void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* const* x, int64_t m, float* out, bool continues,
-              const Int8Place& next) {
-  RowsAhead ahead(f, next, P::kRows);
-  // Nearly equal tiles.
-  int64_t tiles = (m + P::kTile - 1) / P::kTile, done = 0;
-  for (int64_t i = 0; i < tiles; ++i) {
-    int64_t end = m * (i + 1) / tiles;
-    auto run =
-        f.bits == 4 ? &multiply_rest<P, Weights<4, kFast>> : &multiply_rest<P, Weights<8, kFast>>;
-    run(f, panel, g0, groups, x + done, end - done, out + done * P::kRows, continues,
-        i == 0 && g0 == 0 ? &ahead : nullptr);
-    done = end;
-  }
-}
-
 #else  // one element after the other
 
-constexpr int kPanelRows = kInt8Rows;
+constexpr int kPanelRows = kInt8Rows, kTile = 1;
 
 float scale_of(const std::byte* row, Dtype dtype, int64_t g) {
   return dispatch_floating(dtype, "quantized_matmul", [&](auto tag) {
@@ -514,18 +292,25 @@ void unpack(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int ro
     }
 }
 
+// Where element i of a group lies in a tile of one row.
+int64_t place_in_tile(const Int8Format& f, int64_t i) {
+  return f.bits == 8 ? i : i / 8 * 8 + i % 2 * 4 + i % 8 / 2;
+}
+
 void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* const* x, int64_t m, float* out, bool continues, const Int8Place&) {
-  for (; m > 0; --m, ++x, out += kPanelRows)
+              const std::byte* tiles, int64_t m, float* out, bool continues, const Int8Place&) {
+  for (; m > 0; --m, tiles += f.tile_row_bytes(), out += kPanelRows)
     for (int r = 0; r < kPanelRows; ++r) {
       float total = continues ? out[r] : 0;
       for (int64_t g = 0; g < groups; ++g) {
+        const std::byte* x = tiles + (g0 + g) * f.tile_group_bytes();
         int32_t sum = 0;
         for (int64_t i = 0; i < f.group_size; ++i)
           sum += panel.quads[(r * groups + g) * f.group_size + i] *
-                 f.integers(*x)[place_of(f, (g0 + g) * f.group_size + i)];
-        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * f.steps(*x)[g0 + g]);
-        total += panel.biases[g * kPanelRows + r] * f.sums(*x)[g0 + g];
+                 reinterpret_cast<const int8_t*>(x)[place_in_tile(f, i)];
+        const float* steps = reinterpret_cast<const float*>(x + f.group_size);
+        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * steps[0]);
+        total += panel.biases[g * kPanelRows + r] * steps[1];
       }
       out[r] = total;
     }
@@ -536,19 +321,30 @@ void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t g
 #if HWY_TARGET != HWY_SCALAR
 template <bool kFast>
 constexpr Int8Kernels table_of() {
+#if HWY_MAX_BYTES == 64
+  constexpr Int8FewKernels few = {kMostOfFew, kFast ? kMostOfFew : 0, &multiply_few<>};
+#else
+  constexpr Int8FewKernels few = {};
+#endif
   return {&prepare,
-          &dots<kFast>,
+          &interleave,
           kFast,
-          FewRows::kTile,
-          {FewRows::kRows, &unpack<FewRows>, &multiply<FewRows, kFast>},
-          {ManyRows::kRows, &unpack<ManyRows>, &multiply<ManyRows, kFast>}};
+          &dots<kFast>,
+          few.most > 0 ? 2 : kInt8DotRows,
+          few,
+          {kPanelRows, kTile, &unpack, &multiply<kFast>}};
 }
 #endif
 
 const Int8Kernels* kernels([[maybe_unused]] bool fast) {
 #if HWY_TARGET == HWY_SCALAR
-  static constexpr Int8PanelKernels panels = {kPanelRows, &unpack, &multiply};
-  static constexpr Int8Kernels table = {&prepare, &dots, false, 1, panels, panels};
+  static constexpr Int8Kernels table = {&prepare,
+                                        &interleave,
+                                        false,
+                                        &dots,
+                                        kInt8DotRows,
+                                        {},
+                                        {kPanelRows, kTile, &unpack, &multiply}};
   return &table;
 #else
   static constexpr Int8Kernels tables[] = {table_of<false>(), table_of<true>()};

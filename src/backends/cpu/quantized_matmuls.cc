@@ -27,6 +27,10 @@ QuantizedGemm<float> product(const KernelCall& call, size_t i) {
           .out = {.data = out.data, .dtype = out.dtype, .row_stride = n}};
 }
 
+size_t rows_bytes(const QuantizedGemm<float>& first, const Int8Format& format) {
+  return static_cast<size_t>(first.m * format.row_bytes);
+}
+
 size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 void quantized_matmuls(const KernelCall& call) {
@@ -43,7 +47,7 @@ void quantized_matmuls(const KernelCall& call) {
   }
   fetch_int8(format, products[0]);
   const std::vector<int64_t> odd = prepare_int8(format, first.left, first.m, call.workspace.data());
-  run_int8(format, products);
+  run_int8(format, products, call.workspace.subspan(rows_bytes(first, format)));
   for (size_t i = 0; i < products.size(); ++i)
     product(call, i).run_exactly(odd, call.workspace.subspan(padded(int8_workspace(first, 1))));
 }
