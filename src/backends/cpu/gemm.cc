@@ -350,8 +350,7 @@ class BlockRun {
                      .c = nullptr,
                      .ldc = sums_stride_,
                      .accumulate = k0 > 0,
-                     .ahead = reinterpret_cast<const std::byte*>(panel),
-                     .ahead_step = 0};
+                     .ahead = {reinterpret_cast<const std::byte*>(panel)}};
     const bool rounds = b_.rounds && k0 + kc == g_.k;
     tile.rounded_stride = g_.out.row_stride * size_of(g_.out.dtype);
     tile.dtype = g_.out.dtype;
@@ -367,7 +366,7 @@ class BlockRun {
       if (ahead_share_ > 0)
         look_ahead(j * left_panels_ + i, tile);
       else if (!b_.right_in_place)
-        look_at_panel(j + 1, i - left0, k0, tile);
+        look_at_panel(j + 1, i - left0, left1 - left0, k0, tile);
       b_.kernels.multiply(tile);
     }
   }
@@ -375,8 +374,8 @@ class BlockRun {
   // Each tile fetches its share of the operands of the product that follows.
   void look_ahead(int64_t number, GemmTile<T>& tile) const {
     int64_t from = number * ahead_share_;
-    tile.ahead_step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
-    tile.ahead = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
+    tile.ahead.step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
+    tile.ahead.at = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
   }
 
   bool is_packed(int64_t j) const {
@@ -385,17 +384,24 @@ class BlockRun {
            kRaw;
   }
 
-  // Tile `number` of a panel fetches a line of each row of the panel that is packed next.
-  void look_at_panel(int64_t j, int64_t number, int64_t k0, GemmTile<T>& tile) const {
-    int64_t rows = g_.kernels ? 2 : 1, row_bytes = g_.right.inner_stride * size_of(g_.right.dtype);
-    int64_t line = number / rows * 64;
-    tile.ahead_step = 0;
-    if (j >= right_panels_ || !is_in_rows(g_.right) || is_packed(j) ||
-        line >= b_.kernels.columns * size_of(g_.right.dtype))
-      return;
-    tile.ahead =
-        g_.right.vector(n0_ + right_begin(j)) + (k0 * rows + number % rows) * row_bytes + line;
-    tile.ahead_step = rows * row_bytes;
+  // Tile `number` of `tiles` fetches a part of the panel that is packed next: a line of each of its
+  // rows, or some of its columns where these are dense.
+  void look_at_panel(int64_t j, int64_t number, int64_t tiles, int64_t k0,
+                     GemmTile<T>& tile) const {
+    tile.ahead = {reinterpret_cast<const std::byte*>(tile.b)};
+    const GemmOperand& right = g_.right;
+    if (j >= right_panels_ || right.chosen || right.fill || is_packed(j)) return;
+    const int64_t element = size_of(right.dtype), terms = g_.kernels ? 2 : 1;
+    const std::byte* panel = right.vector(n0_ + right_begin(j));
+    if (right.vector_stride == 1) {
+      const int64_t row_bytes = right.inner_stride * element, line = number / terms * 64;
+      if (line < b_.kernels.columns * element)
+        tile.ahead = {panel + (k0 * terms + number % terms) * row_bytes + line, terms * row_bytes};
+    } else if (right.inner_stride == 1) {
+      const int64_t stride = right.vector_stride * element, bytes = tile.kc * terms * element;
+      const int64_t first = number * b_.kernels.columns / tiles, lines = ceil_div(bytes, 64);
+      tile.ahead = {panel + first * stride + k0 * terms * element, 64, lines, stride - lines * 64};
+    }
   }
 
   // Of the memory of a matrix without gaps; otherwise 0.

@@ -73,15 +73,17 @@ HWY_INLINE T element(const T* p) {
 // unrolled by pragmas: unrolled later by the optimizer, they would leave the sums in memory.
 template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride,
-                             const S* HWY_RESTRICT b, int64_t ldb, const std::byte* ahead,
-                             int64_t ahead_step, hn::Vec<Tag<T>> (&sum)[R][V]) {
+                             const S* HWY_RESTRICT b, int64_t ldb, GemmAhead ahead,
+                             hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
   // A pointer for every three rows: the addresses of the others need no register.
   const T* rows[(R + 2) / 3];
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * stride;
+  int64_t left_of_run = ahead.run;
   for (int64_t k = 0; k < kc; ++k) {
-    prefetch_far(ahead);
-    ahead += ahead_step;
+    prefetch_far(ahead.at);
+    ahead.at += ahead.step;
+    if (--left_of_run == 0) ahead.at += ahead.jump, left_of_run = ahead.run;
     hn::Vec<Tag<T>> row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
@@ -138,7 +140,7 @@ void multiply_block(const GemmTile<T>& tile) {
       hwy::Prefetch(tile.c + r * ldc + v * L);
   }
   sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb,
-                                         tile.ahead, tile.ahead_step, sum);
+                                         tile.ahead, sum);
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
   if constexpr (kTerms == Terms::Pairs)
     if (tile.rounded) return store_bfloat16_sums(tile, sum);
@@ -164,8 +166,8 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
-  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb, b,
-                                              0, sum);
+  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb, {b},
+                                              sum);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4

@@ -34,6 +34,13 @@ inline constexpr int kMaxPanelWidth = 64;
 // data[r * stride + k].
 enum class Lie { Panel, Rows };
 
+// Memory that will be read soon, and is fetched meanwhile: places `step` bytes apart; after each
+// `run` of them the next one is `jump` bytes further on.
+struct GemmAhead {
+  const std::byte* at;
+  int64_t step = 0, run = 1, jump = 0;
+};
+
 // c[m x n] = a * b, or c += a * b.
 template <class T>
 struct GemmTile {
@@ -47,8 +54,7 @@ struct GemmTile {
   T* c;
   int64_t ldc;
   bool accumulate;
-  const std::byte* ahead;  // memory that will be read soon: kc places, so many bytes apart
-  int64_t ahead_step;
+  GemmAhead ahead;  // kc places
   // If given, the sums go here instead, rounded to `dtype`, F16 or BF16: rows so many bytes apart.
   std::byte* rounded = nullptr;
   int64_t rounded_stride = 0;
