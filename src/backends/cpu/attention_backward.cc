@@ -23,6 +23,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kBlockKeys = 128;
+// Keys and values of this many slots stay in the second-level cache as floats, for all panels.
+constexpr int64_t kWholeSlots = 512;
 
 // One panel's scratch. Matrices over keys are [keys seen][width], keys in the order of the blocks.
 struct Pass {
@@ -30,7 +32,8 @@ struct Pass {
   const AttentionCotangents& cotangents;
   Sequence sequence;
   int64_t k_width, v_width;  // k_size and v_size rounded up to vectors
-  float *keys, *values, *row;
+  Left keys, values;         // of all slots; without data where there are too many
+  float *key_rows, *value_rows, *row;
   float* weights;
   float* slopes;           // of the soft cap; null without one
   float* scores;           // cotangents of the weights, then of the scores
@@ -39,6 +42,15 @@ struct Pass {
   float* query_rows;       // [width][k_width], scaled
   float* query_sums;       // [k_size][width]: cotangents of the queries
   float *k_sums, *v_sums;  // [slots][k_width or v_width], of the key head
+
+  Left keys_of(const KeyBlock& block) const { return rows_of(keys, panel.job.k, block, key_rows); }
+  Left values_of(const KeyBlock& block) const {
+    return rows_of(values, panel.job.v, block, value_rows);
+  }
+  Left rows_of(const Left& all, const View& view, const KeyBlock& block, float* rows) const {
+    if (all.data) return {all.data + block.begin * all.stride, all.stride};
+    return float_rows(view, panel.b, panel.g, block.begin, block.count, rows);
+  }
 
   template <class F>
   void for_each(F&& f) const {
@@ -61,6 +73,7 @@ void pack(const Pass& pass) {
   std::fill_n(pass.query_rows, width * pass.k_width, 0.0f);
   std::fill_n(pass.query_sums, job.k_size * width, 0.0f);
   for (int64_t lane = 0; lane < panel.rows; ++lane) {
+    fetch_query(panel, pass.cotangents.result, lane + kRowsAhead);
     const Left from = float_rows(pass.cotangents.result, panel.b, panel.head_of(lane),
                                  panel.query_of(lane), 1, pass.row);
     for (int64_t i = 0; i < job.v_size; ++i)
@@ -107,23 +120,21 @@ void differentiate(const Pass& pass, int64_t count) {
 void add_panel(const Pass& pass) {
   const Panel& panel = pass.panel;
   const AttentionJob& job = panel.job;
-  const int64_t width = panel.width, b = panel.b, g = panel.g;
+  const int64_t width = panel.width, b = panel.b;
   pack(pass);
   int64_t count = 0;
   pass.for_each([&](const KeyBlock& block, int64_t at) {
-    const Left keys = float_rows(job.k, b, g, block.begin, block.count, pass.keys);
-    score_block(panel, block, keys, pass.weights + at, pass.slopes ? pass.slopes + at : nullptr);
-    const Left values = float_rows(job.v, b, g, block.begin, block.count, pass.values);
-    multiply<Side::AsStored>(block.count, width, job.v_size, values, {pass.given, width},
-                             {pass.scores + at, width}, false);
+    score_block(panel, block, pass.keys_of(block), pass.weights + at,
+                pass.slopes ? pass.slopes + at : nullptr);
+    multiply<Side::AsStored>(block.count, width, job.v_size, pass.values_of(block),
+                             {pass.given, width}, {pass.scores + at, width}, false);
     count += block.count;
   });
   normalize(pass, count);
   differentiate(pass, count);
   pass.for_each([&](const KeyBlock& block, int64_t at) {
-    const Left keys = float_rows(job.k, b, g, block.begin, block.count, pass.keys);
-    multiply<Side::Transposed>(job.k_size, width, block.count, keys, {pass.scores + at, width},
-                               {pass.query_sums, width}, true);
+    multiply<Side::Transposed>(job.k_size, width, block.count, pass.keys_of(block),
+                               {pass.scores + at, width}, {pass.query_sums, width}, true);
     multiply<Side::AsStored>(block.count, job.k_size, width, {pass.scores + at, width},
                              {pass.query_rows, pass.k_width},
                              {pass.k_sums + block.begin * pass.k_width, pass.k_width}, true);
@@ -151,9 +162,11 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
   const int64_t k_width = padded_to_lanes(job.k_size), v_width = padded_to_lanes(job.v_size);
   const int64_t longest = std::max(k_width, v_width), matrix = job.slots * kPanelLanes;
   const int matrices = job.params->softcap > 0 ? 3 : 2;
+  const bool whole = job.slots <= kWholeSlots;
+  const int64_t slots_at_once = whole ? job.slots : kBlockKeys;
   Scratch scratch(matrices * Scratch::padded(matrix) + Scratch::padded(longest) +
-                  Scratch::padded(kBlockKeys * job.k_size) +
-                  Scratch::padded(kBlockKeys * job.v_size) +
+                  Scratch::padded(slots_at_once * job.k_size) +
+                  Scratch::padded(slots_at_once * job.v_size) +
                   Scratch::padded(kPanelLanes) * (3 * k_width + 2 * v_width + 1));
   std::fill_n(sums, job.slots * sums_width(job), 0.0f);
   Pass pass{{job, b, g, 0, 0, 0, scratch.take(job.k_size * kPanelLanes),
@@ -162,8 +175,10 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
             job.sequence(b),
             k_width,
             v_width,
-            scratch.take(kBlockKeys * job.k_size),
-            scratch.take(kBlockKeys * job.v_size),
+            {},
+            {},
+            scratch.take(slots_at_once * job.k_size),
+            scratch.take(slots_at_once * job.v_size),
             scratch.take(longest),
             scratch.take(matrix),
             matrices == 3 ? scratch.take(matrix) : nullptr,
@@ -174,6 +189,10 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
             scratch.take(job.k_size * kPanelLanes),
             sums,
             sums + job.slots * k_width};
+  if (whole) {
+    pass.keys = float_rows(job.k, b, g, 0, job.slots, pass.key_rows);
+    pass.values = float_rows(job.v, b, g, 0, job.slots, pass.value_rows);
+  }
   for (int64_t first = 0; first < job.rows(); first += kPanelLanes) {
     pass.panel.first = first;
     pass.panel.rows = std::min(kPanelLanes, job.rows() - first);

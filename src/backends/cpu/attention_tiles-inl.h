@@ -107,29 +107,41 @@ void multiply_rest(int64_t rows, int64_t inner, Left a, Rows<const float> b, Row
 template <int kVectors, Side kSide>
 void multiply_panel(int64_t rows, int64_t inner, Left a, Rows<const float> b, Rows<float> c,
                     bool accumulate) {
+  constexpr int kRows = kVectors > kPanelVectors ? kTileRows * 3 / 4 : kTileRows;
   const int64_t step = kSide == Side::AsStored ? a.stride : 1;
-  for (; rows >= kTileRows; rows -= kTileRows) {
-    multiply_tile<kTileRows, kVectors, kSide>(inner, a, b, c, accumulate);
-    a.data += kTileRows * step;
-    c.data += kTileRows * c.stride;
+  for (; rows >= kRows; rows -= kRows) {
+    multiply_tile<kRows, kVectors, kSide>(inner, a, b, c, accumulate);
+    a.data += kRows * step;
+    c.data += kRows * c.stride;
   }
-  multiply_rest<kTileRows - 1, kVectors, kSide>(rows, inner, a, b, c, accumulate);
+  multiply_rest<kRows - 1, kVectors, kSide>(rows, inner, a, b, c, accumulate);
 }
 
 // The same for any number of columns, rounded up to vectors: rows of b and c are padded to that.
 template <Side kSide>
 void multiply(int64_t rows, int64_t columns, int64_t inner, Left a, Rows<const float> b,
               Rows<float> c, bool accumulate) {
-  for (; columns > 0; columns -= kPanelLanes) {
-    if (columns > 2 * kLanes)
+  constexpr int64_t kWide = (kPanelVectors + 1) * kLanes;
+  const int64_t step = columns % kWide == 0 ? kWide : kPanelLanes;
+  for (; columns > 0; columns -= step) {
+    if (step == kWide)
+      multiply_panel<kPanelVectors + 1, kSide>(rows, inner, a, b, c, accumulate);
+    else if (columns > 2 * kLanes)
       multiply_panel<3, kSide>(rows, inner, a, b, c, accumulate);
     else if (columns > kLanes)
       multiply_panel<2, kSide>(rows, inner, a, b, c, accumulate);
     else
       multiply_panel<1, kSide>(rows, inner, a, b, c, accumulate);
-    b.data += kPanelLanes;
-    c.data += kPanelLanes;
+    b.data += step;
+    c.data += step;
   }
+}
+
+// Rows of one head lie apart where heads are interleaved: hardware does not foresee the next.
+constexpr int64_t kRowsAhead = 8;
+template <class T>
+HWY_INLINE void fetch_row(const T* row, int64_t width) {
+  for (int64_t i = 0; i < width; i += 64 / static_cast<int64_t>(sizeof(T))) hwy::Prefetch(row + i);
 }
 
 // Rows begin … begin + count - 1 of one head as floats: in place if they are that and lie close
@@ -146,6 +158,7 @@ inline Left float_rows(const View& view, int64_t b, int64_t h, int64_t begin, in
     for (int64_t row = 0; row < count; ++row) {
       const T* from = view.as<T>() + start + row * stride;
       float* to = buffer + row * width;
+      fetch_row(from + std::min(kRowsAhead, count - 1 - row) * stride, width);
       int64_t i = 0;
       for (; i + kLanes <= width; i += kLanes) store(d, load(d, from + i), to + i);
       for (; i < width; ++i) to[i] = static_cast<float>(from[i]);
@@ -179,12 +192,22 @@ struct Panel {
   int64_t query_of(int64_t lane) const { return row_of(lane) / job.ratio; }
 };
 
+// The row of `view` that belongs to a lane, ahead of its use.
+inline void fetch_query(const Panel& panel, const View& view, int64_t lane) {
+  if (lane >= panel.rows) return;
+  const int64_t at =
+      AttentionJob::offset_of(view, panel.b, panel.head_of(lane), panel.query_of(lane));
+  const int64_t bytes = view.shape[3] * size_of(view.dtype);
+  fetch_row(view.data + at * size_of(view.dtype), bytes);
+}
+
 // `buffer` takes one row.
 inline void pack_queries(const Panel& panel, int64_t offset, float* buffer) {
   const AttentionJob& job = panel.job;
   const float scale = static_cast<float>(job.params->scale);
   for (int64_t lane = 0; lane < panel.width; ++lane) {
     const int64_t i = panel.query_of(lane);
+    fetch_query(panel, job.q, lane + kRowsAhead);
     const Left from = float_rows(job.q, panel.b, panel.head_of(lane), i, 1, buffer);
     for (int64_t k = 0; k < job.k_size; ++k)
       panel.queries[k * panel.width + lane] = from.data[k] * scale;
