@@ -39,6 +39,9 @@ OPERATORS = {
     "__release_buffer__": "(self, buffer: memoryview, /) -> None",
 }
 
+# Functions in C, of which Python tells no types.
+FUNCTIONS = {"eval": "(*args: Any) -> None"}
+
 
 def is_table_function(value):
     return hasattr(type(value), "__mica_parameters__")
@@ -55,6 +58,8 @@ class Stubs(StubGen):
             pass  # the slot of __setitem__ brings it; it always raises
         elif getattr(parent, "__name__", "") == "array" and name in OPERATORS:
             self.write_ln(f"def {name}{OPERATORS[name]}: ...\n")
+        elif name in FUNCTIONS and isinstance(value, types.BuiltinFunctionType):
+            self.put_signature(name, FUNCTIONS[name], value.__doc__)
         elif is_table_function(value):
             self.put_table_function(value, name, method=isinstance(parent, type))
         else:
@@ -68,9 +73,12 @@ class Stubs(StubGen):
             if name in ("reshape", "transpose", "permute_dims"):  # x.reshape(2, 3)
                 rest = "*" + rest.split(": ")[0] + ": int | Sequence[int], stream: StreamOrDevice = None"
             parameters = "self, " + rest
-        self.write_ln(f"def {name}({parameters}) -> {value.__mica_returns__}:")
+        self.put_signature(name, f"({parameters}) -> {value.__mica_returns__}", value.__doc__)
+
+    def put_signature(self, name, signature, doc):
+        self.write_ln(f"def {name}{signature}:")
         self.depth += 1
-        self.put_docstr(value.__doc__)
+        self.put_docstr(doc)
         self.depth -= 1
         self.write("\n")
 

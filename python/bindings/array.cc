@@ -110,6 +110,7 @@ void bind_array(nb::module_& m) {
     slots.insert(slots.end(), more.begin(), more.end());
   slots.push_back({0, nullptr});
   ArrayClass type(m, "array", nb::type_slots(slots.data()), nb::is_weak_referenceable(),
+                  nb::pooled(1024),
                   "An N-dimensional array.\n\nmx.array([[1, 2.5], [3, 4]]) makes one of numbers, "
                   "nested lists, NumPy arrays or anything\nthat shows its memory. Nothing is "
                   "computed until an array is printed, read or given to mx.eval.");

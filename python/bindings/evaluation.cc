@@ -132,23 +132,42 @@ void bind_memory_sharing(nb::module_& m) {
       "becomes float32, by a copy, unless copy=False.");
 }
 
-Arrays arrays_in(const nb::args& trees) {
-  Arrays arrays;
-  flatten(trees, arrays);
-  return arrays;
+// A plain C function: what is called most pays for no matching of arguments.
+PyObject* eval_trees(PyObject*, PyObject* const* trees, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    const Array* alone = count == 1 ? array_of(trees[0]) : nullptr;
+    if (alone) {
+      evaluate(*alone);
+    } else {
+      Arrays arrays;
+      for (Py_ssize_t i = 0; i < count; ++i) flatten(trees[i], arrays);
+      evaluate(arrays);
+    }
+    Py_RETURN_NONE;
+  });
+}
+
+void bind_eval(nb::module_& m) {
+  static PyMethodDef method = {
+      "eval", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&eval_trees)),
+      METH_FASTCALL,
+      "eval(*args)\n--\n\n"
+      "Computes arrays, or trees of arrays, in one plan. Raises what the operations raise."};
+  nb::object module_name = m.attr("__name__");
+  nb::object function = nb::steal(PyCFunction_NewEx(&method, nullptr, module_name.ptr()));
+  if (!function.is_valid()) throw nb::python_error();
+  m.attr("eval") = function;
 }
 
 }  // namespace
 
 void bind_evaluation(nb::module_& m) {
-  m.def(
-      "eval", [](nb::args trees) { evaluate(arrays_in(trees)); },
-      nb::sig("def eval(*args: Any) -> None"),
-      "Computes arrays, or trees of arrays, in one plan. Raises what the operations raise.");
+  bind_eval(m);
   m.def(
       "async_eval",
       [](nb::args trees) {
-        Arrays arrays = arrays_in(trees);
+        Arrays arrays;
+        flatten(trees, arrays);
         ReleasedGil release;
         async_eval(arrays);
       },

@@ -27,8 +27,6 @@ Array Array::from_buffer(std::shared_ptr<Buffer> buffer, const Shape& shape, Dty
   return make_constant(std::move(buffer), shape, dtype, row_major(shape), offset);
 }
 
-const Shape& Array::shape() const { return slot_->shape; }
-Dtype Array::dtype() const { return slot_->dtype; }
 int64_t Array::shape(int axis) const {
   return slot_->shape[static_cast<size_t>(normalize_axis(axis, slot_->shape.size(), "shape"))];
 }

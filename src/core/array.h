@@ -9,6 +9,7 @@
 // Any thread may copy, read and evaluate arrays; handles themselves are not synchronised.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -21,10 +22,19 @@
 namespace mica {
 
 struct Node;
-struct Slot;
+struct ArrayData;
 class Buffer;
 class Array;
 using Arrays = std::vector<Array>;
+
+// One output of a node. For core and transforms (core/node.h).
+struct Slot {
+  Node* node = nullptr;
+  std::atomic<uint32_t> refs{0};
+  Dtype dtype = Dtype::F32;
+  Shape shape;
+  ArrayData* data = nullptr;  // set once the node is Done and the slot was held
+};
 
 class __attribute__((visibility("default"))) Array {
  public:
@@ -68,11 +78,11 @@ class __attribute__((visibility("default"))) Array {
                            int64_t offset = 0);
 
   bool defined() const { return slot_ != nullptr; }
-  const Shape& shape() const;
+  const Shape& shape() const { return slot_->shape; }
   int64_t shape(int axis) const;  // negative axes count from the end; IndexError
   size_t rank() const { return shape().size(); }
   int64_t size() const { return elements(shape()); }
-  Dtype dtype() const;
+  Dtype dtype() const { return slot_->dtype; }
   int64_t nbytes() const { return size() * size_of(dtype()); }
 
   // Evaluates. Throws what the operation threw.
@@ -93,15 +103,24 @@ class __attribute__((visibility("default"))) Array {
 
   // For core and transforms.
   Slot* slot() const { return slot_; }
-  Node* node() const;
+  Node* node() const { return slot_->node; }
   static Array adopt(Slot* slot);    // takes over one reference
   static Array share(Slot* slot);    // adds a reference
   static Array made_by(Node* node);  // a new node of one output
   static Arrays all_of(Node* node);
 
  private:
-  void retain() const;
-  void release() noexcept;  // of a handle that has a slot
+  void retain() const {
+    if (slot_) slot_->refs.fetch_add(1, std::memory_order_relaxed);
+  }
+  // Of a handle that has a slot. Who holds the only reference need not count it down.
+  void release() noexcept {
+    if (slot_->refs.load(std::memory_order_acquire) == 1)
+      end(slot_, false);
+    else if (slot_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      end(slot_, true);
+  }
+  static void end(Slot* slot, bool counted) noexcept;
   Slot* slot_ = nullptr;
 };
 

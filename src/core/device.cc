@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "core/backend.h"
+#include "core/workshop.h"
 
 namespace mica {
 
@@ -12,12 +13,6 @@ constexpr const char* kDeviceNames[kDeviceKinds] = {"cpu", "ref"};
 
 std::atomic<DeviceKind> process_default{DeviceKind::Cpu};
 std::atomic<int16_t> next_stream{1};
-
-struct ThreadDefaults {
-  Stream streams[kDeviceKinds] = {{{DeviceKind::Cpu}, 0}, {{DeviceKind::Ref}, 0}};
-};
-thread_local ThreadDefaults thread_defaults;
-thread_local Stream scoped_stream;
 }  // namespace
 
 Device default_device() { return {process_default.load(std::memory_order_relaxed)}; }
@@ -28,20 +23,19 @@ void set_default_device(Device device) {
 }
 
 Stream default_stream(Device device) {
-  return thread_defaults.streams[static_cast<int>(device.kind)];
+  return workshop.default_streams[static_cast<int>(device.kind)];
 }
 void set_default_stream(Stream stream) {
   set_default_device(stream.device);
-  thread_defaults.streams[static_cast<int>(stream.device.kind)] = stream;
+  workshop.default_streams[static_cast<int>(stream.device.kind)] = stream;
 }
 Stream new_stream(Device device) { return {device, next_stream++}; }
-Stream resolve(Stream stream) {
-  if (stream.chosen()) return stream;
-  return scoped_stream.chosen() ? scoped_stream : default_stream(default_device());
-}
+Stream resolve(Stream stream) { return workshop.resolve(stream); }
 
-StreamScope::StreamScope(Stream stream) : outer_(scoped_stream) { scoped_stream = stream; }
-StreamScope::~StreamScope() { scoped_stream = outer_; }
+StreamScope::StreamScope(Stream stream) : outer_(workshop.scoped_stream) {
+  workshop.scoped_stream = stream;
+}
+StreamScope::~StreamScope() { workshop.scoped_stream = outer_; }
 
 const char* device_name(Device device) { return kDeviceNames[static_cast<int>(device.kind)]; }
 

@@ -4,7 +4,6 @@
 
 #include <bit>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 #include "core/backend.h"
@@ -19,11 +18,23 @@ AtomicCounters live_counters;
 namespace {
 
 // Multiples of 64 up to 1 KiB, then eight steps per power of two: at most an eighth is wasted.
-size_t size_class(size_t bytes) {
-  if (bytes <= 1024) return bytes == 0 ? 64 : (bytes + 63) / 64 * 64;
+constexpr size_t kSmall = 1024, kSmallStep = 64, kLargest = size_t{1} << 62;
+constexpr size_t size_class(size_t bytes) {
+  if (bytes <= kSmall)
+    return bytes == 0 ? kSmallStep : (bytes + kSmallStep - 1) / kSmallStep * kSmallStep;
   size_t step = std::bit_floor(bytes - 1) / 8;
   return (bytes + step - 1) / step * step;
 }
+// Numbers the classes, given the size of one.
+constexpr size_t class_number(size_t bytes) {
+  if (bytes <= kSmall) return bytes / kSmallStep;
+  size_t power = std::bit_floor(bytes - 1);
+  auto doublings = static_cast<size_t>(std::countr_zero(power)) - 10;
+  return kSmall / kSmallStep + 8 * doublings + (bytes - power) / (power / 8);
+}
+constexpr size_t kClasses = class_number(kLargest) + 1;
+static_assert(class_number(kSmall) == 16 && class_number(size_class(1025)) == 17 &&
+              class_number(2048) == 24 && class_number(size_class(2049)) == 25);
 
 int64_t physical_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) *
@@ -32,7 +43,12 @@ int64_t physical_memory() {
 
 struct Pool {
   std::mutex mutex;
-  std::unordered_map<size_t, std::vector<void*>> free;
+  // By class: blocks of one size.
+  struct Blocks {
+    size_t bytes = 0;
+    std::vector<void*> blocks;
+  };
+  std::vector<Blocks> free = std::vector<Blocks>(kClasses);
   MemoryUse use;
   int64_t most = 0;  // that was in use at once, ever
 };
@@ -78,10 +94,10 @@ void trim(DeviceKind kind, Pool& pool, int64_t keep) {
 }
 
 void* take(DeviceKind kind, Pool& pool, size_t bytes) {
-  auto found = pool.free.find(bytes);
-  if (found != pool.free.end() && !found->second.empty()) {
-    void* data = found->second.back();
-    found->second.pop_back();
+  auto& kept = pool.free[class_number(bytes)].blocks;
+  if (!kept.empty()) {
+    void* data = kept.back();
+    kept.pop_back();
     pool.use.cached -= static_cast<int64_t>(bytes);
     return data;
   }
@@ -99,8 +115,7 @@ void* take(DeviceKind kind, Pool& pool, size_t bytes) {
 }  // namespace
 
 Allocation allocate(DeviceKind kind, size_t bytes) {
-  if (bytes > (size_t{1} << 62))
-    throw Error(ErrorKind::OutOfMemory, "cannot allocate {} bytes", bytes);
+  if (bytes > kLargest) throw Error(ErrorKind::OutOfMemory, "cannot allocate {} bytes", bytes);
   size_t rounded = size_class(bytes);
   Pool& pool = pool_of(kind);
   std::lock_guard lock(pool.mutex);
@@ -128,7 +143,9 @@ void release(DeviceKind kind, Allocation allocation) noexcept {
     backend_of(kind)->release(allocation.data, allocation.bytes);
     return;
   }
-  pool.free[allocation.bytes].push_back(allocation.data);
+  auto& kept = pool.free[class_number(allocation.bytes)];
+  kept.bytes = allocation.bytes;
+  kept.blocks.push_back(allocation.data);
   pool.use.cached += bytes;
 }
 

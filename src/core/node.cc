@@ -6,48 +6,13 @@
 
 #include "core/counters.h"
 #include "core/trace.h"
+#include "core/workshop.h"
 
 namespace mica {
 
-namespace {
-
-// Blocks of nodes by size class of 64 bytes, kept per thread as linked lists. A thread that
-// releases what others built keeps a bounded number.
-struct BlockPool {
-  static constexpr size_t kClasses = 16;
-  static constexpr uint32_t kKept = 4096;
-
-  void* heads[kClasses];
-  uint32_t counts[kClasses];
-
-  void* take(size_t bytes);
-  void give(void* block, size_t bytes, bool keep);
-  void clear();
-};
-
-// A number that one thread changes and all may read, without the cost of a shared counter.
-struct OwnCount {
-  std::atomic<int64_t> value;
-
-  void add(int64_t by) {
-    value.store(value.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-  }
-};
-
-// What a thread builds and releases nodes with. Trivial destruction: arrays of static lifetime may
-// be released after the thread's own destructors have run.
-struct Workshop {
-  BlockPool pool;
-  uint64_t next_id, end_id;  // ids of its own
-  Node* dead;                // nodes that wait for destruction, linked through Node::next_dead
-  bool releasing;            // someone further up the stack destroys them
-  bool open;                 // registered: counts are summed up, blocks are kept
-  OwnCount live, built;
-  Workshop* next;  // of all threads
-
-  void enter();
-};
 constinit thread_local Workshop workshop{};
+
+namespace {
 
 // All workshops, and what threads that have ended did. Never destroyed.
 struct Workshops {
@@ -85,54 +50,11 @@ struct Closing {
 };
 thread_local Closing closing;
 
-void Workshop::enter() {
-  if (open || closing.used) return;
-  closing.used = true;
-  Workshops& all = workshops();
-  std::lock_guard lock(all.mutex);
-  next = all.first;
-  all.first = this;
-  open = true;
-}
-
 void count_live(Workshop& own, int64_t by) {
   if (own.open) [[likely]]
     own.live.add(by);
   else
     workshops().live += by;
-}
-
-void* BlockPool::take(size_t bytes) {
-  size_t index = (bytes + 63) / 64;
-  if (index < kClasses && heads[index]) {
-    void* block = heads[index];
-    heads[index] = *static_cast<void**>(block);
-    --counts[index];
-    return block;
-  }
-  void* block = std::malloc(index * 64);
-  if (!block) throw Error(ErrorKind::OutOfMemory, "out of memory for nodes of a graph");
-  return block;
-}
-
-void BlockPool::give(void* block, size_t bytes, bool keep) {
-  size_t index = (bytes + 63) / 64;
-  if (!keep || index >= kClasses || counts[index] >= kKept) {
-    std::free(block);
-    return;
-  }
-  *static_cast<void**>(block) = heads[index];
-  heads[index] = block;
-  ++counts[index];
-}
-
-void BlockPool::clear() {
-  for (void*& head : heads) {
-    while (void* block = head) {
-      head = *static_cast<void**>(block);
-      std::free(block);
-    }
-  }
 }
 
 // An id of this thread's, larger than those of the inputs: ids come in runs, and a run begins after
@@ -148,22 +70,25 @@ uint64_t take_id(Workshop& own, std::span<const Array> inputs) {
   return own.next_id++;
 }
 
-// Drops one reference; returns the node if it died with it.
-Node* unref(Slot* slot) noexcept {
+// After the last reference to a slot: returns the node if it died with it. `counted`: the slot's
+// count says so already; else who calls is alone with the slot.
+Node* end_of(Workshop& own, Slot* slot, bool counted) noexcept {
   Node* node = slot->node;
-  // Who holds the only reference to a node's only output is alone with it.
-  if (node->output_count == 1) {
-    bool last = slot->refs.load(std::memory_order_acquire) == 1 ||
-                slot->refs.fetch_sub(1, std::memory_order_acq_rel) == 1;
-    return last ? node : nullptr;
-  }
-  if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
+  if (node->output_count == 1) return node;
+  if (!counted && slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
   // A trace may ask for an output that nobody holds: derivative rules read all of them.
-  if (!node->traced || TraceScope::depth() == 0) {
+  if (!node->traced || own.trace_depth == 0) {
     delete slot->data;
     slot->data = nullptr;
   }
   return node->live_slots.fetch_sub(1, std::memory_order_acq_rel) == 1 ? node : nullptr;
+}
+
+// Drops one reference; returns the node if it died with it.
+Node* unref(Workshop& own, Slot* slot) noexcept {
+  if (slot->refs.load(std::memory_order_acquire) == 1) return end_of(own, slot, false);
+  if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return nullptr;
+  return end_of(own, slot, true);
 }
 
 void bury(Workshop& own, Node* node) {
@@ -174,7 +99,7 @@ void bury(Workshop& own, Node* node) {
 void destroy(Workshop& own, Node* node) noexcept {
   for (uint32_t i = 0; i < node->input_count; ++i) {
     Slot* slot = node->inputs[i].slot();
-    if (Node* dead = slot ? unref(slot) : nullptr) bury(own, dead);
+    if (Node* dead = slot ? unref(own, slot) : nullptr) bury(own, dead);
   }
   if (node->params) node->op->params->destroy(node->params);
   delete node->error;
@@ -203,8 +128,8 @@ void release(Workshop& own, Node* node) noexcept {
 
 constexpr size_t align_up(size_t at, size_t align) { return (at + align - 1) / align * align; }
 
-bool any_traced(const Array* inputs, size_t count) {
-  if (TraceScope::depth() == 0) return false;
+bool any_traced(const Workshop& own, const Array* inputs, size_t count) {
+  if (own.trace_depth == 0) return false;
   for (size_t i = 0; i < count; ++i) {
     if (inputs[i].node()->traced) return true;
   }
@@ -238,17 +163,18 @@ void fill_slot(Node* node, size_t index, Shape&& shape, Dtype dtype) {
 }
 
 // The node, its outputs as inferred; its inputs and parameters are not constructed yet.
-Node* raw_node(const Op& op, const Application& app) {
+Node* raw_node(const Op& op, std::span<const Array> inputs, const void* params, Stream stream) {
   constexpr size_t kInlineOutputs = 4;
-  size_t outputs = op.count_outputs ? op.count_outputs(app) : static_cast<size_t>(op.outputs);
   Workshop& own = workshop;
+  const Application app{inputs, {}, params, own.resolve(stream)};
+  size_t outputs = op.count_outputs ? op.count_outputs(app) : static_cast<size_t>(op.outputs);
   auto build = [&](std::span<OutputSpec> specs) {
     op.infer(app, specs);
     Node* node = allocate_node(own, outputs, app.inputs.size(), op.params);
     node->op = &op;
     node->id = take_id(own, app.inputs);
     node->stream = app.stream;
-    node->traced = any_traced(app.inputs.data(), app.inputs.size());
+    node->traced = any_traced(own, app.inputs.data(), app.inputs.size());
     for (size_t i = 0; i < outputs; ++i)
       fill_slot(node, i, std::move(specs[i].shape), specs[i].dtype);
     own.built.add(1);
@@ -279,6 +205,42 @@ Batched vmap_alias(const Application& app, std::span<const int> axes) {
 
 }  // namespace
 
+void Workshop::enter_first() {
+  if (closing.used) return;
+  closing.used = true;
+  Workshops& all = workshops();
+  std::lock_guard lock(all.mutex);
+  next = all.first;
+  all.first = this;
+  open = true;
+}
+
+void* BlockPool::take_new(size_t bytes) {
+  void* block = std::malloc(bytes);
+  if (!block) throw Error(ErrorKind::OutOfMemory, "out of memory for nodes of a graph");
+  return block;
+}
+
+void BlockPool::give(void* block, size_t bytes, bool keep) {
+  size_t index = (bytes + 63) / 64;
+  if (!keep || index >= kClasses || counts[index] >= kKept) {
+    std::free(block);
+    return;
+  }
+  *static_cast<void**>(block) = heads[index];
+  heads[index] = block;
+  ++counts[index];
+}
+
+void BlockPool::clear() {
+  for (void*& head : heads) {
+    while (void* block = head) {
+      head = *static_cast<void**>(block);
+      std::free(block);
+    }
+  }
+}
+
 const Op constant_op{.name = "constant", .infer = &infer_constant};
 const Op placeholder_op{.name = "placeholder", .infer = &infer_constant};
 const Op alias_op{.name = "alias",
@@ -302,7 +264,7 @@ namespace detail {
 
 Node* build_node(const Op& op, std::span<const Array> inputs, const void* params,
                  void (*place)(void* to, const void* from), Stream stream) {
-  Node* node = raw_node(op, {inputs, {}, params, resolve(stream)});
+  Node* node = raw_node(op, inputs, params, stream);
   for (size_t i = 0; i < inputs.size(); ++i) new (&node->inputs[i]) Array(inputs[i]);
   if (op.params) place(node->params, params);
   return node;
@@ -310,7 +272,7 @@ Node* build_node(const Op& op, std::span<const Array> inputs, const void* params
 
 Node* build_node_of(const Op& op, std::span<Array> inputs, const void* params,
                     void (*place)(void* to, const void* from), Stream stream) {
-  Node* node = raw_node(op, {inputs, {}, params, resolve(stream)});
+  Node* node = raw_node(op, inputs, params, stream);
   for (size_t i = 0; i < inputs.size(); ++i) new (&node->inputs[i]) Array(std::move(inputs[i]));
   if (op.params) place(node->params, params);
   return node;
@@ -348,23 +310,17 @@ Array make_constant(std::shared_ptr<Buffer> buffer, const Shape& shape, Dtype dt
   Node* node = allocate_node(own, 1, 0, nullptr);
   node->op = &constant_op;
   node->id = take_id(own, {});
-  node->stream = resolve({});
+  node->stream = own.resolve({});
   fill_slot(node, 0, Shape(shape), dtype);
   node->slots[0].data = new ArrayData{std::move(buffer), offset, std::move(strides)};
   node->state.store(NodeState::Done, std::memory_order_release);
   return Array::made_by(node);
 }
 
-void Array::retain() const {
-  if (slot_) slot_->refs.fetch_add(1, std::memory_order_relaxed);
+void Array::end(Slot* slot, bool counted) noexcept {
+  Workshop& own = workshop;
+  if (Node* dead = end_of(own, slot, counted)) mica::release(own, dead);
 }
-
-void Array::release() noexcept {
-  if (Node* dead = unref(slot_)) mica::release(workshop, dead);
-  slot_ = nullptr;
-}
-
-Node* Array::node() const { return slot_->node; }
 
 Array Array::adopt(Slot* slot) {
   Array array;

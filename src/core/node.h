@@ -30,14 +30,6 @@ struct ArrayData {
   static void operator delete(void* block, size_t bytes) { give_block(block, bytes); }
 };
 
-struct Slot {
-  Node* node = nullptr;
-  std::atomic<uint32_t> refs{0};
-  Dtype dtype = Dtype::F32;
-  Shape shape;
-  ArrayData* data = nullptr;  // set once the node is Done and the slot was held
-};
-
 enum class NodeState : uint8_t {
   Unevaluated,
   Claimed,  // an evaluation has taken it

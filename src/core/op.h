@@ -75,8 +75,8 @@ struct Op {
   // Elementwise ops compute each output element from the elements at the same place of the inputs,
   // broadcast to the output's shape. They are fused into regions; the backends know them by index.
   bool elementwise = false;
-  // Reductions keep the reduced axes with extent 1 and may end a region. Params start with
-  // ReduceParams (core/region.h).
+  // Reductions may end a region. Params are ReduceParams (core/region.h), which say whether the
+  // reduced axes stay with extent 1.
   Reduce reduce = Reduce::None;
   // Output 0 starts as the content of input 0: in place if the plan may donate it, else a copy.
   bool updates_first_input = false;

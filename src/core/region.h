@@ -19,7 +19,10 @@ namespace mica {
 
 struct ReduceParams {
   std::vector<int> axes;  // sorted, non-negative, not empty
-  static constexpr auto fields() { return std::tuple(field("axes", &ReduceParams::axes)); }
+  bool keep = true;       // the reduced axes, with extent 1
+  static constexpr auto fields() {
+    return std::tuple(field("axes", &ReduceParams::axes), field("keep", &ReduceParams::keep));
+  }
 };
 
 struct RegionInstruction {

@@ -38,26 +38,8 @@ void Dims::resize(size_t count) {
   size_ = static_cast<uint32_t>(count);
 }
 
-int64_t elements(const Shape& shape) {
-  int64_t total = 1;
-  bool empty = false;
-  for (int64_t extent : shape) {
-    if (extent == 0)
-      empty = true;
-    else if (__builtin_mul_overflow(total, extent, &total) || total > (int64_t{1} << 62))
-      throw_value("an array of shape {} has too many elements", shape);
-  }
-  return empty ? 0 : total;
-}
-
-Strides row_major(const Shape& shape) {
-  Strides strides = shape;
-  int64_t stride = 1;
-  for (size_t i = shape.size(); i-- > 0;) {
-    strides[i] = stride;
-    stride *= std::max<int64_t>(shape[i], 1);
-  }
-  return strides;
+void detail::throw_too_many(const Shape& shape) {
+  throw_value("an array of shape {} has too many elements", shape);
 }
 
 bool is_row_major(const Shape& shape, const Strides& strides) {

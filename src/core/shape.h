@@ -17,7 +17,7 @@ class Dims {
  public:
   static constexpr uint32_t kInline = 5;
 
-  Dims() = default;
+  Dims() {}  // not defaulted: `Dims{}` would clear the room for elements
   Dims(std::initializer_list<int64_t> values) { assign(values.begin(), values.size()); }
   Dims(std::span<const int64_t> values) { assign(values.data(), values.size()); }
   Dims(const std::vector<int64_t>& values) { assign(values.data(), values.size()); }
@@ -108,10 +108,32 @@ class Dims {
 using Shape = Dims;
 using Strides = Dims;
 
+namespace detail {
+[[noreturn]] void throw_too_many(const Shape& shape);
+}
+
 // Number of elements; 1 for a scalar. Throws ValueError when it does not fit 62 bits.
-int64_t elements(const Shape& shape);
+inline int64_t elements(const Shape& shape) {
+  int64_t total = 1;
+  bool empty = false;
+  for (int64_t extent : shape) {
+    if (extent == 0)
+      empty = true;
+    else if (__builtin_mul_overflow(total, extent, &total) || total > (int64_t{1} << 62))
+      detail::throw_too_many(shape);
+  }
+  return empty ? 0 : total;
+}
 // Row-major strides of a shape.
-Strides row_major(const Shape& shape);
+inline Strides row_major(const Shape& shape) {
+  Strides strides = shape;
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = stride;
+    if (shape[i] > 1) stride *= shape[i];
+  }
+  return strides;
+}
 // True if strides walk the shape in row-major order without gaps (axes of extent 1 do not count).
 bool is_row_major(const Shape& shape, const Strides& strides);
 // NumPy's broadcasting of two shapes; throws ValueError "[name] shapes (2, 3) and (4,) do not

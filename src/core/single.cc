@@ -213,11 +213,18 @@ class Single {
   void push_view(int32_t ref, const Shape& shape) {
     const Slot& slot = slot_of(ref);
     std::byte* data = slot.data->buffer->reserve(kHost) + slot.data->offset * size_of(slot.dtype);
-    views_[view_count_++] = {data, slot.dtype, shape, slot.data->strides};
+    push(data, slot.dtype, shape, slot.data->strides);
+  }
+  void push(std::byte* data, Dtype dtype, const Shape& shape, const Strides& strides) {
+    View& view = views_[view_count_++];
+    view.data = data;
+    view.dtype = dtype;
+    view.shape = shape;
+    view.strides = strides;
   }
   void push_output() {
     std::byte* data = memory_->reserve(kHost) + offset_ * size_of(out_.dtype);
-    views_[view_count_++] = {data, out_.dtype, out_.shape, row_major(out_.shape)};
+    push(data, out_.dtype, out_.shape, row_major(out_.shape));
   }
   static size_t bytes_of(const Slot& slot) {
     return static_cast<size_t>(elements(slot.shape) * size_of(slot.dtype));

@@ -1,18 +1,17 @@
 #include "core/trace.h"
 
 #include "core/graph.h"
+#include "core/workshop.h"
 
 namespace mica {
 
 namespace {
-thread_local int trace_depth = 0;
 thread_local Arrays evaluated_in_trace;
-
 }  // namespace
 
-TraceScope::TraceScope() { ++trace_depth; }
+TraceScope::TraceScope() { ++workshop.trace_depth; }
 TraceScope::~TraceScope() {
-  if (--trace_depth > 0) return;
+  if (--workshop.trace_depth > 0) return;
   Arrays evaluated = std::move(evaluated_in_trace);
   evaluated_in_trace.clear();
   for (const Array& array : evaluated) {
@@ -22,7 +21,7 @@ TraceScope::~TraceScope() {
 void TraceScope::remember(Node& node) {
   evaluated_in_trace.push_back(Array::share(&node.slots[0]));
 }
-int TraceScope::depth() { return trace_depth; }
+int TraceScope::depth() { return workshop.trace_depth; }
 
 Array TraceScope::track(const Array& a) {
   Array tracked = apply(alias_op, {a}, a.node()->stream);

@@ -35,8 +35,7 @@ Array reduce(const Op& op, const Array& a, const Axes& axis, bool keepdims, Stre
         s);
   if ((op.reduce == Reduce::Max || op.reduce == Reduce::Min) && extent_of(a, axes) == 0)
     throw_value("[{}] an array of shape {} has no elements to choose from", op.name, a.shape());
-  Array kept = apply(op, {a}, ReduceParams{axes}, s);
-  return keepdims ? kept : squeeze(kept, axes, s);
+  return apply(op, {a}, ReduceParams{std::move(axes), keepdims}, s);
 }
 
 // float16 and bfloat16 go through float32, so that neither sums nor squares lose or overflow.
@@ -109,7 +108,8 @@ Array sum_to_shape(const Array& a, const Shape& shape, Stream s) {
     if (i < lead || (shape[i - lead] == 1 && a.shape()[i] != 1))
       axes.push_back(static_cast<int>(i));
   }
-  return reshape(reduce(sum_op, a, axes, true, s), shape, s);
+  const bool all_lead = axes.size() == lead;
+  return reshape(reduce(sum_op, a, axes, !all_lead, s), shape, s);
 }
 
 Dtype sum_dtype(Dtype dtype) {
@@ -119,25 +119,43 @@ Dtype sum_dtype(Dtype dtype) {
 
 namespace {
 
+// The shape of an array reduced along axes.
+Shape reduced_shape(const Shape& shape, const std::vector<int>& axes, bool keep) {
+  Shape reduced = shape;
+  for (size_t i = axes.size(); i-- > 0;) {
+    auto axis = static_cast<size_t>(axes[i]);
+    if (keep)
+      reduced[axis] = 1;
+    else
+      reduced.erase(axis);
+  }
+  return reduced;
+}
+
 void infer_reduced(const Application& app, std::span<OutputSpec> outputs) {
-  Shape shape = app.inputs[0].shape();
-  for (int axis : app.as<ReduceParams>().axes) shape[static_cast<size_t>(axis)] = 1;
-  outputs[0] = {shape, app.inputs[0].dtype()};
+  const auto& params = app.as<ReduceParams>();
+  outputs[0] = {reduced_shape(app.inputs[0].shape(), params.axes, params.keep),
+                app.inputs[0].dtype()};
 }
 void infer_sum(const Application& app, std::span<OutputSpec> outputs) {
   infer_reduced(app, outputs);
   outputs[0].dtype = sum_dtype(outputs[0].dtype);
 }
 
+// What belongs to the result, with the reduced axes.
+Array kept(const Array& a, const Application& app) {
+  const auto& params = app.as<ReduceParams>();
+  return params.keep ? a : reshape(a, reduced_shape(app.inputs[0].shape(), params.axes, true));
+}
 Array again(const Op& op, const Array& a, const Application& app) {
-  return apply(op, {a}, app.as<ReduceParams>(), app.stream);
+  return apply(op, {a}, ReduceParams{app.as<ReduceParams>().axes}, app.stream);
 }
 
 // Derivatives of the result by each element, broadcast over the result.
 Array ones_factor(const Application&) { return {}; }
 // Equal extremes share the derivative, as in MLX.
 Array extreme_factor(const Application& app) {
-  Array hit = astype(equal(app.inputs[0], app.outputs[0]), app.outputs[0].dtype());
+  Array hit = astype(equal(app.inputs[0], kept(app.outputs[0], app)), app.outputs[0].dtype());
   return hit / again(sum_op, hit, app);
 }
 // The product of all others: with one zero only that zero's derivative is not zero.
@@ -156,7 +174,8 @@ Arrays reduce_vjp(const Application& app, std::span<const Array> cotangents,
   if (!wanted[0]) return {Array()};
   StreamScope scope(app.stream);
   Array f = factor(app);
-  return {f.defined() ? cotangents[0] * f : broadcast_to(cotangents[0], app.inputs[0].shape())};
+  Array g = kept(cotangents[0], app);
+  return {f.defined() ? g * f : broadcast_to(g, app.inputs[0].shape())};
 }
 
 template <Array (*factor)(const Application&)>
@@ -164,14 +183,17 @@ Arrays reduce_jvp(const Application& app, std::span<const Array> tangents) {
   if (!tangents[0].defined()) return {Array()};
   StreamScope scope(app.stream);
   Array f = factor(app);
-  return {again(sum_op, f.defined() ? tangents[0] * f : tangents[0], app)};
+  return {apply(sum_op, {f.defined() ? tangents[0] * f : tangents[0]}, app.as<ReduceParams>(),
+                app.stream)};
 }
 
 template <const Op& op>
 Batched reduce_vmap(const Application& app, std::span<const int> axes) {
   ReduceParams params = app.as<ReduceParams>();
   for (int& axis : params.axes) axis += axis >= axes[0];
-  return {{apply(op, {app.inputs[0]}, params, app.stream)}, {axes[0]}};
+  int at = axes[0];
+  for (int axis : params.axes) at -= !params.keep && axis < axes[0];
+  return {{apply(op, {app.inputs[0]}, std::move(params), app.stream)}, {at}};
 }
 
 template <Array (*call)(const Array&, const Axes&, bool, Stream), bool logical, bool of_nothing>

@@ -73,9 +73,24 @@ TEST_F(Single, RunsPlansOfOneNode) {
   same("half", [&] { return astype(x, Dtype::BF16); });
   same("sum over rows", [&] { return sum(x, {{0}}, true); });
   same("sum over columns", [&] { return sum(x, {{1}}, true); });
+  same("sum, its axis gone", [&] { return sum(x, {{1}}); });
   same("sum of all, transposed", [&] { return sum(turned, {}, true); });
   same("product", [&] { return matmul(turned, counting({7, 5})); });
   same("gathered rows", [&] { return take(x, Array::from<int32_t>({3, 1}, {2}), 0); });
+}
+
+// Neither dropping reduced axes nor undoing a broadcast takes a node of its own.
+TEST(Nodes, OfReductions) {
+  auto nodes = [](auto&& build) {
+    reset_counters();
+    build();
+    return counters().nodes;
+  };
+  Array x = counting({5, 7});
+  EXPECT_EQ(nodes([&] { EXPECT_EQ(sum(x, {{0}}).shape(), (Shape{7})); }), 1);
+  EXPECT_EQ(nodes([&] { EXPECT_EQ(max(x).shape(), Shape{}); }), 1);
+  EXPECT_EQ(nodes([&] { EXPECT_EQ(ops::sum_to_shape(x, {7}).shape(), (Shape{7})); }), 1);
+  EXPECT_EQ(nodes([&] { EXPECT_EQ(ops::sum_to_shape(x, {5, 1}).shape(), (Shape{5, 1})); }), 1);
 }
 
 TEST_F(Single, LeavesLongerWorkAlone) {

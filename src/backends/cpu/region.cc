@@ -44,7 +44,7 @@ Shape own_shape(const View& view) {
 }
 
 bool crosses_rows(const View& view) {
-  if (view.contiguous()) return false;
+  if (elements(view.shape) < kLaidOutElements || view.contiguous()) return false;
   Shape shape = own_shape(view);
   if (elements(shape) < kLaidOutElements) return false;
   Strides strides = view.strides;
@@ -72,6 +72,10 @@ void run_laid_out(const RegionCall& call) {
   if (total == 0) return;
   RegionBinding& binding = RegionBinding::own();
   binding.bind(call);
+  if (total <= kTile) {  // nothing to share, not even the pool's word for it
+    TileRunner(binding).run(0, total);
+    return;
+  }
   int64_t tiles = (total + kTile - 1) / kTile;
   ThreadPool::shared().parallel_for(tiles, binding.grain(), [&](int64_t begin, int64_t end) {
     TileRunner runner(binding);

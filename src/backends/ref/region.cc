@@ -168,8 +168,9 @@ class Reducer {
   Reducer(const RegionCall& call)
       : region_(*call.region),
         out_(call.outputs.back()),
-        kept_(out_.shape),
+        kept_(call.space),
         reduce_(region_.reduction->reduce) {
+    for (int axis : region_.axes) kept_[static_cast<size_t>(axis)] = 1;
     totals_.assign(static_cast<size_t>(elements(kept_)), identity(reduce_));
     seen_.assign(totals_.size(), false);
     strides_ = row_major(kept_);
@@ -194,7 +195,7 @@ class Reducer {
  private:
   const Region& region_;
   const View& out_;
-  const Shape& kept_;
+  Shape kept_;  // the space with reduced axes of extent 1
   Reduce reduce_;
   std::vector<Total> totals_;
   std::vector<bool> seen_;
