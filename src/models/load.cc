@@ -208,6 +208,15 @@ Dtype stored_activations(const io::Checkpoint& checkpoint) {
 // Factors from files and command lines may overflow a product of integers.
 static int64_t whole_bytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 1e18)); }
 
+bool ModelInfo::is_table(std::string_view key) const {
+  return std::find(tables.begin(), tables.end(), key.substr(0, key.rfind('.'))) != tables.end();
+}
+
+bool ModelInfo::is_above(std::string_view key) const {
+  return std::any_of(above.begin(), above.end(),
+                     [&](const std::string& begin) { return key.starts_with(begin); });
+}
+
 int64_t ModelInfo::cache_bytes(int64_t length) const {
   double positions = 0;
   for (int64_t window : windows)

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/cache/cache.h"
@@ -31,6 +32,10 @@ struct ModelInfo {
   std::vector<std::string> ignorable;  // ends of keys that files may hold without need
   // Bytes of cache for one sequence of `length` positions.
   int64_t cache_bytes(int64_t length) const;
+  // Of a parameter's key: whether a token reads one row of it; whether only tokens with logits
+  // pass it.
+  bool is_table(std::string_view key) const;
+  bool is_above(std::string_view key) const;
 };
 
 // Which positions of a pass get logits.

@@ -34,7 +34,7 @@ class Settler::Census : public nn::Visitor {
 
  protected:
   void on_parameter(const std::string& key, Array& array, const Shape&) override {
-    if (!array.defined() || !array.evaluated() || is_table(key)) return;
+    if (!array.defined() || !array.evaluated() || info_.is_table(key)) return;
     const ArrayData* data = array.slot()->data;
     if (data == nullptr || data->buffer->mapped_file() == nullptr) return;
     const auto begin = static_cast<size_t>(data->offset * size_of(array.dtype()));
@@ -44,12 +44,6 @@ class Settler::Census : public nn::Visitor {
   }
 
  private:
-  bool is_table(const std::string& key) const {
-    const std::string_view module = std::string_view(key).substr(0, key.rfind('.'));
-    return module != info_.head &&
-           std::find(info_.tables.begin(), info_.tables.end(), module) != info_.tables.end();
-  }
-
   const ModelInfo& info_;
 };
 

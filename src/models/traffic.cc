@@ -30,7 +30,7 @@ class Census : public nn::Visitor {
     if (!array.defined()) return;
     const std::string_view module = std::string_view(key).substr(0, key.rfind('.'));
     const auto bytes = static_cast<double>(array.nbytes());
-    if (std::find(info_.tables.begin(), info_.tables.end(), module) != info_.tables.end()) {
+    if (info_.is_table(key)) {
       table_row_bytes += bytes / static_cast<double>(array.shape(0));
       return;
     }
@@ -41,7 +41,7 @@ class Census : public nn::Visitor {
       elements = elements * 32 / packed_->bits;
       if (is_rounded(*packed_)) rounded_elements += elements;
     }
-    const bool last = module == info_.head || is_above(key);
+    const bool last = module == info_.head || info_.is_above(key);
     if (stack_row())
       (last ? last_expert_elements : expert_elements) += elements;
     else
@@ -49,10 +49,6 @@ class Census : public nn::Visitor {
   }
 
  private:
-  bool is_above(const std::string& key) const {
-    return std::any_of(info_.above.begin(), info_.above.end(),
-                       [&](const std::string& begin) { return key.starts_with(begin); });
-  }
   static bool is_rounded(const nn::Quantization& q) {
     return q.activation_bits == 8 && (q.bits == 4 || q.bits == 8) && q.group_size >= 32;
   }

@@ -9,14 +9,6 @@
 namespace mica {
 namespace {
 
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& item : std::filesystem::directory_iterator(folder))
-    names.push_back(item.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 void make(const std::string& path, bool replace, bool commit) {
   AtomicFolder folder(path, replace);
   write_file(folder.path() + "/new", "");

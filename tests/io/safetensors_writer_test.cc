@@ -23,14 +23,6 @@ std::vector<std::byte> counting(size_t bytes, int first) {
   return values;
 }
 
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& item : std::filesystem::directory_iterator(folder))
-    names.push_back(item.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 const std::vector<TensorSpec> kSpecs = {{"b.weight", "U32", {2, 3}},
                                         {"b.scales", "F16", {3}},
                                         {"a", "F32", {4}},

@@ -13,6 +13,7 @@
 #include "ops/quantized.h"
 #include "ops/shape.h"
 #include "tests/base/expect_error.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/misaligned.h"
 
 namespace mica::tune {
@@ -21,14 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::config_of;
 using testing::ModelFolder;
-
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& item : fs::directory_iterator(folder))
-    names.push_back(item.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 bool same_bits(const Array& a, const Array& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&
