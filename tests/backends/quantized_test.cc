@@ -252,6 +252,10 @@ TEST_P(Int8Test, LongRowsAndManyRowsOfX) {
   for (int64_t m : {1, 5}) expect_int8_product(w, m);
   Quantized thin(7, 128, 32, 4, Dtype::F16, 5);
   expect_int8_product(thin, 515);
+  // Rows at a distance of 4096 bytes are read from copies.
+  for (int bits : {4, 8})
+    for (int group : {32, 128})
+      expect_int8_product(Quantized(17, 4096 * 8 / bits, group, bits, Dtype::BF16, 5), 5);
 }
 
 TEST_P(Int8Test, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {

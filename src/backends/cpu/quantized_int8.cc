@@ -183,15 +183,25 @@ class Int8Run {
                     scratch.take(depth * width)};
     float* sums = scratch.take(m_most * width);
     for (int64_t m0 = 0; m0 < all; m0 += kMaxRows) {
-      const int64_t m = std::min(kMaxRows, all - m0);
-      const std::byte* tiles = tiles_[part.product] + m0 * format_.tile_row_bytes();
+      const Int8Tiles tiles{std::min(kMaxRows, all - m0), panels.tile};
       for (int64_t g = 0; g < format_.groups; g += depth) {
         const int64_t groups = std::min(depth, format_.groups - g);
+        const bool is_last = g + groups == format_.groups;
         if (m0 == 0 || depth < format_.groups)
           panels.unpack(format_, p.matrix, part.row, rows, g, groups, panel);
-        panels.multiply(format_, panel, g, groups, tiles, m, sums, g > 0, next);
+        for (int64_t i = 0; i < tiles.count(); ++i) {
+          const int64_t begin = tiles.begin(i), m = tiles.begin(i + 1) - begin;
+          const std::byte* tile = tiles_[part.product] + (m0 + begin) * format_.tile_row_bytes() +
+                                  m * g * format_.tile_group_bytes();
+          const bool is_first = m0 == 0 && g == 0 && i == 0;
+          panels.multiply(format_, panel, groups, tile, m, sums + begin * width, g > 0,
+                          is_first ? &next : nullptr);
+          // While the rows of the result are fetched, the next tile is multiplied.
+          if (is_last && format_.digits == 1)
+            store(p, sums + begin * width, width, rows, m0 + begin, m, part.row);
+        }
       }
-      store(p, sums, width, rows, m0, m, part.row);
+      if (format_.digits > 1) store(p, sums, width, rows, m0, tiles.rows, part.row);
     }
   }
 

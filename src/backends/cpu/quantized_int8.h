@@ -96,11 +96,12 @@ struct Int8PanelKernels {
   // Unpacks groups g0 … g0 + groups of rows first … first + rows (at most `rows`).
   void (*unpack)(const Int8Format& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                  int64_t g0, int64_t groups, const Int8Panel& panel);
-  // The products of a panel with m rows of x, as Int8Tiles: out[i * rows + row], added to what is
-  // there if they continue a sum. What lies from `next` on is fetched meanwhile.
-  void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t g0, int64_t groups,
-                   const std::byte* tiles, int64_t m, float* out, bool continues,
-                   const Int8Place& next);
+  // The products of a panel of `groups` groups with a tile of m rows of x, from its first of these
+  // groups on: out[i * rows + row], added to what is there if they continue a sum. What lies from
+  // `next` on, if anything, is fetched meanwhile.
+  void (*multiply)(const Int8Format& format, const Int8Panel& panel, int64_t groups,
+                   const std::byte* tile, int64_t m, float* out, bool continues,
+                   const Int8Place* next);
 };
 
 struct Int8FewKernels {

@@ -297,23 +297,22 @@ int64_t place_in_tile(const Int8Format& f, int64_t i) {
   return f.bits == 8 ? i : i / 8 * 8 + i % 2 * 4 + i % 8 / 2;
 }
 
-void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* tiles, int64_t m, float* out, bool continues, const Int8Place&) {
-  for (; m > 0; --m, tiles += f.tile_row_bytes(), out += kPanelRows)
-    for (int r = 0; r < kPanelRows; ++r) {
-      float total = continues ? out[r] : 0;
-      for (int64_t g = 0; g < groups; ++g) {
-        const std::byte* x = tiles + (g0 + g) * f.tile_group_bytes();
-        int32_t sum = 0;
-        for (int64_t i = 0; i < f.group_size; ++i)
-          sum += panel.quads[(r * groups + g) * f.group_size + i] *
-                 reinterpret_cast<const int8_t*>(x)[place_in_tile(f, i)];
-        const float* steps = reinterpret_cast<const float*>(x + f.group_size);
-        total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * steps[0]);
-        total += panel.biases[g * kPanelRows + r] * steps[1];
-      }
-      out[r] = total;
+void multiply(const Int8Format& f, const Int8Panel& panel, int64_t groups, const std::byte* tile,
+              int64_t, float* out, bool continues, const Int8Place*) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    float total = continues ? out[r] : 0;
+    for (int64_t g = 0; g < groups; ++g) {
+      const std::byte* x = tile + g * f.tile_group_bytes();
+      int32_t sum = 0;
+      for (int64_t i = 0; i < f.group_size; ++i)
+        sum += panel.quads[(r * groups + g) * f.group_size + i] *
+               reinterpret_cast<const int8_t*>(x)[place_in_tile(f, i)];
+      const float* steps = reinterpret_cast<const float*>(x + f.group_size);
+      total += static_cast<float>(sum) * (panel.scales[g * kPanelRows + r] * steps[0]);
+      total += panel.biases[g * kPanelRows + r] * steps[1];
     }
+    out[r] = total;
+  }
 }
 
 #endif

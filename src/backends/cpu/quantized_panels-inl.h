@@ -155,22 +155,11 @@ struct RowBlock {
   static constexpr int64_t kAllBytes = kInt8Rows * kRowBytes;
 };
 
-// Word i of all rows to words + i * kBytes; `left`: bytes of a row from `at` on.
+// Word i of all rows to words + i * kBytes.
 template <int kVectors>
-HWY_INLINE void turn_block(const uint8_t* const* rows, int64_t at, int64_t left, uint8_t* words) {
+HWY_INLINE void turn_block(const uint8_t* const* rows, int64_t at, uint8_t* words) {
   const F32 d;
   const U8 d8;
-  HWY_ALIGN uint8_t last[kInt8Rows][kBytes];
-  const uint8_t* copies[kInt8Rows];
-  if (HWY_UNLIKELY(left < kVectors * kBytes)) {  // the only block that is not whole, of one vector
-    for (int i = 0; i < kInt8Rows; ++i) {
-      std::memset(last[i], 0, kBytes);
-      std::memcpy(last[i], rows[i] + at, static_cast<size_t>(left));
-      copies[i] = last[i];
-    }
-    rows = copies;
-    at = 0;
-  }
   for (int part = 0; part < kVectors; ++part) {
     VF32 v[kLanes];
     for (int i = 0; i < kLanes; ++i)
@@ -180,6 +169,68 @@ HWY_INLINE void turn_block(const uint8_t* const* rows, int64_t at, int64_t left,
       hn::Store(hn::BitCast(d8, v[i]), d8, words + (part * kLanes + i) * kBytes);
   }
 }
+
+// Where blocks of 16 rows are read: where they lie, or from copies of pieces of some blocks, which
+// are zero beyond the end. Rows at a distance of 4096 bytes share places of the first-level cache,
+// and the lines that two neighbouring blocks have in common would be lost in between. The rows of
+// the next piece are copied a few at each block.
+template <int64_t kBlockBytes>
+class BlockReader {
+ public:
+  BlockReader(const uint8_t* const* packed, int64_t stride, int64_t bytes)
+      : packed_(packed), bytes_(bytes), copies_all_(stride % 4096 == 0) {
+    for (int piece = 0; piece < 2; ++piece)
+      for (int i = 0; i < kInt8Rows; ++i) copies_[piece][i] = copy_[piece][i];
+    if (copies_all_) copy_part(0, 0, kInt8Rows);
+  }
+  // Moves to block `block`, the one after the last.
+  HWY_INLINE void move(int64_t block) {
+    const int64_t to = block * kBlockBytes;
+    if (copies_all_) {
+      const int64_t piece = block / kBlocks, part = block % kBlocks;
+      copy_part(piece + 1, static_cast<int>(part) * kRowsOfPart, kRowsOfPart);
+      rows = copies_[piece % 2];
+      at = part * kBlockBytes;
+    } else if (HWY_LIKELY(bytes_ - to >= kBlockBytes)) {
+      rows = packed_;
+      at = to;
+    } else {
+      copy_end(to, 0, 0, kInt8Rows);
+      rows = copies_[0];
+      at = 0;
+    }
+  }
+
+  const uint8_t* const* rows = nullptr;
+  int64_t at = 0;
+
+ private:
+  static constexpr int64_t kPiece = 4 * kBytes, kBlocks = kPiece / kBlockBytes;
+  static constexpr int kRowsOfPart = kInt8Rows / static_cast<int>(kBlocks);
+
+  HWY_INLINE void copy_part(int64_t piece, int first, int rows_of_part) {
+    const int64_t from = piece * kPiece;
+    const int to = static_cast<int>(piece % 2);
+    if (HWY_UNLIKELY(bytes_ - from < kPiece)) return copy_end(from, to, first, rows_of_part);
+    const U8 d;
+    for (int i = first; i < first + rows_of_part; ++i)
+      for (int64_t byte = 0; byte < kPiece; byte += kBytes)
+        hn::Store(hn::LoadU(d, packed_[i] + from + byte), d, copy_[to][i] + byte);
+  }
+  HWY_NOINLINE void copy_end(int64_t from, int to, int first, int rows_of_part) {
+    if (from >= bytes_) return;
+    for (int i = first; i < first + rows_of_part; ++i) {
+      std::memset(copy_[to][i], 0, kPiece);
+      std::memcpy(copy_[to][i], packed_[i] + from, static_cast<size_t>(bytes_ - from));
+    }
+  }
+
+  const uint8_t* const* packed_;
+  int64_t bytes_;
+  bool copies_all_;
+  const uint8_t* copies_[2][kInt8Rows];
+  HWY_ALIGN uint8_t copy_[2][kInt8Rows][kPiece];
+};
 
 // The sums of one group of 16 rows. Two apart where they would wait for one another.
 template <class W, int M>
@@ -220,11 +271,14 @@ void multiply_few_of(const Int8Format& f, const QuantizedMatrix& w, int64_t firs
   VF32 total[M][1];
   for (int m = 0; m < M; ++m) total[m][0] = hn::Zero(d);
   const int64_t bytes = f.groups * f.group_bytes();
+  BlockReader<Block::kRowBytes> reader(rows.packed, w.packed_stride * 4, bytes);
   for (int64_t at = -Block::kRowBytes, g0 = -Block::kGroups, turn = 0; at < bytes;
        at += Block::kRowBytes, g0 += Block::kGroups, turn ^= 1) {
     const int64_t following = at + Block::kRowBytes;
-    if (following < bytes)
-      turn_block<Block::kVectors>(rows.packed, following, bytes - following, words[turn ^ 1]);
+    if (following < bytes) {
+      reader.move(following / Block::kRowBytes);
+      turn_block<Block::kVectors>(reader.rows, reader.at, words[turn ^ 1]);
+    }
     if (at < 0) continue;
     if (g0 % kScaleGroups == 0) {
       const int64_t some = std::min<int64_t>(kScaleGroups, f.groups - g0);
@@ -393,19 +447,13 @@ void multiply_rest(const Int8Format& f, const Int8Panel& panel, int64_t groups,
 }
 
 template <bool kFast>
-void multiply(const Int8Format& f, const Int8Panel& panel, int64_t g0, int64_t groups,
-              const std::byte* tiles, int64_t m, float* out, bool continues,
-              const Int8Place& next) {
-  RowsAhead ahead(f, next, kPanelRows);
+void multiply(const Int8Format& f, const Int8Panel& panel, int64_t groups, const std::byte* tile,
+              int64_t m, float* out, bool continues, const Int8Place* next) {
   const auto run =
       f.bits == 4 ? &multiply_rest<Weights<4, kFast>> : &multiply_rest<Weights<8, kFast>>;
-  const Int8Tiles parts{m, kTile};
-  for (int64_t i = 0; i < parts.count(); ++i) {
-    const int64_t begin = parts.begin(i), rows = parts.begin(i + 1) - begin;
-    const std::byte* tile = tiles + begin * f.tile_row_bytes() + g0 * rows * f.tile_group_bytes();
-    run(f, panel, groups, tile, rows, out + begin * kPanelRows, continues,
-        i == 0 && g0 == 0 ? &ahead : nullptr);
-  }
+  if (!next) return run(f, panel, groups, tile, m, out, continues, nullptr);
+  RowsAhead ahead(f, *next, kPanelRows);
+  run(f, panel, groups, tile, m, out, continues, &ahead);
 }
 
 #endif
