@@ -62,18 +62,12 @@ namespace {
 
 const std::vector<int> kLast = {-1};
 
-// An application with its inputs told apart and widened.
-struct Norm {
-  Norm(const Application& app, bool centre) : centred(centre), params(app.as<NormParams>()) {
-    x = widened(app.inputs[0]);
-    if (params.weight) weight = widened(app.inputs[1]);
-    if (params.bias) bias = widened(app.inputs.back());
+// Rows without weight and bias.
+struct Normal {
+  Normal(const Array& x, double eps, bool centre) : centred(centre) {
     Array deviation = centred ? x - mean(x, kLast, true) : x;
-    factor = rsqrt(mean(square(deviation), kLast, true) + params.eps);
+    factor = rsqrt(mean(square(deviation), kLast, true) + eps);
     unit = deviation * factor;
-    Dtype dtype = app.inputs[0].dtype();
-    for (const Array& a : app.inputs) dtype = promote(dtype, a.dtype());
-    result_dtype = dtype;
   }
 
   // The derivative of `unit` is symmetric: it drops what lies along `unit` (and along the ones).
@@ -84,30 +78,95 @@ struct Norm {
   }
 
   bool centred;
+  Array factor, unit;  // 1 / deviation, and the normalised row
+};
+
+// An application with its inputs told apart and widened.
+struct Norm : Normal {
+  Norm(const Application& app, bool centre)
+      : Normal(widened(app.inputs[0]), app.as<NormParams>().eps, centre),
+        params(app.as<NormParams>()) {
+    if (params.weight) weight = widened(app.inputs[1]);
+    if (params.bias) bias = widened(app.inputs.back());
+    Dtype dtype = app.inputs[0].dtype();
+    for (const Array& a : app.inputs) dtype = promote(dtype, a.dtype());
+    result_dtype = dtype;
+  }
+
   const NormParams& params;
-  Array x, weight, bias;  // undefined where absent
-  Array factor, unit;     // 1 / deviation, and the normalised row
+  Array weight, bias;  // undefined where absent
   Dtype result_dtype;
 };
 
-// Sums over all rows.
-Array over_rows(const Array& a) {
-  std::vector<int> axes;
-  for (int i = 0; i + 1 < static_cast<int>(a.rank()); ++i) axes.push_back(i);
-  return axes.empty() ? a : sum(a, axes);
-}
-
 Arrays norm_vjp(const Application& app, const Array& cotangent, const std::vector<bool>& wanted,
                 bool centred) {
-  Norm norm(app, centred);
-  Array g = widened(cotangent);
+  const auto& params = app.as<NormParams>();
+  const size_t last = app.inputs.size() - 1;
+  const bool scale = params.weight && wanted[1], shift = params.bias && wanted[last];
+  Arrays inputs(app.inputs.begin(), app.inputs.begin() + 1 + params.weight);
+  inputs.push_back(cotangent);
+  Arrays found = apply_many(
+      norm_vjp_op, std::span<const Array>(inputs),
+      NormVjpParams{params.eps, centred, params.weight, scale, shift, app.inputs[last].dtype()},
+      app.stream);
   Arrays result(app.inputs.size());
-  auto put = [&](size_t i, const Array& a) { result[i] = astype(a, app.inputs[i].dtype()); };
-  if (wanted[0]) put(0, norm.project(norm.params.weight ? g * norm.weight : g));
-  if (norm.params.weight && wanted[1]) put(1, over_rows(g * norm.unit));
-  size_t last = app.inputs.size() - 1;
-  if (norm.params.bias && wanted[last]) put(last, over_rows(g));
+  if (wanted[0]) result[0] = found[0];
+  if (scale) result[1] = found[1];
+  if (shift) result[last] = found.back();
   return result;
+}
+
+// The cotangents, written out; sums leave the first `kept` axes alone.
+Arrays written_out(const NormVjpParams& params, const Array& x, const Array& weight,
+                   const Array& given, int kept) {
+  Normal normal(widened(x), params.eps, params.centred);
+  Array g = widened(given);
+  std::vector<int> axes;
+  for (int i = kept; i + 1 < static_cast<int>(x.rank()); ++i) axes.push_back(i);
+  auto over_rows = [&](const Array& a) {
+    return astype(axes.empty() ? a : sum(a, axes), params.affine);
+  };
+  Arrays result = {astype(normal.project(params.weight ? g * weight : g), x.dtype())};
+  if (params.scale) result.push_back(over_rows(g * normal.unit));
+  if (params.shift) result.push_back(over_rows(g));
+  return result;
+}
+
+Arrays norm_vjp_lower(const Application& app) {
+  StreamScope scope(app.stream);
+  const auto& params = app.as<NormVjpParams>();
+  Array weight = params.weight ? widened(app.inputs[1]) : Array();
+  return written_out(params, app.inputs[0], weight, app.inputs.back(), 0);
+}
+
+Batched norm_vjp_vmap(const Application& app, std::span<const int> axes) {
+  StreamScope scope(app.stream);
+  const auto& params = app.as<NormVjpParams>();
+  int64_t batch = batch_extent(app.inputs, axes);
+  Array x = batched(app.inputs[0], axes[0], batch, app.stream), weight;
+  if (params.weight) {  // [batch or 1, 1, ..., 1, D]
+    Array rows = batch_first(app.inputs[1], axes[1], 1, app.stream);
+    Shape shape(x.rank(), 1);
+    shape[0] = rows.shape(0);
+    shape.back() = rows.shape(1);
+    weight = widened(reshape(rows, shape));
+  }
+  Array g = batched(app.inputs.back(), axes.back(), batch, app.stream);
+  Arrays outputs = written_out(params, x, weight, g, 1);
+  std::vector<int> places(outputs.size(), 0);
+  return {std::move(outputs), std::move(places)};
+}
+
+size_t norm_vjp_outputs(const Application& app) {
+  const auto& params = app.as<NormVjpParams>();
+  return size_t{1} + params.scale + params.shift;
+}
+
+void norm_vjp_infer(const Application& app, std::span<OutputSpec> outputs) {
+  const Shape& shape = app.inputs[0].shape();
+  outputs[0] = {shape, app.inputs[0].dtype()};
+  for (OutputSpec& sums : outputs.subspan(1))
+    sums = {{shape.back()}, app.as<NormVjpParams>().affine};
 }
 
 Arrays norm_jvp(const Application& app, Given tangents, bool centred) {
@@ -120,7 +179,7 @@ Arrays norm_jvp(const Application& app, Given tangents, bool centred) {
   }
   if (norm.params.weight && tangents[1].defined()) add(norm.unit * widened(tangents[1]));
   if (norm.params.bias && tangents.back().defined())
-    add(broadcast_to(widened(tangents.back()), norm.x.shape()));
+    add(broadcast_to(widened(tangents.back()), app.inputs[0].shape()));
   return {astype(result, norm.result_dtype)};
 }
 
@@ -217,7 +276,38 @@ std::vector<Sample> layer_norm_samples() {
       of("no rows", {0, 4}, 1e-5, true, true)};
 }
 
+// The operation itself has no public function: samples apply it as the derivative does.
+std::vector<Sample> norm_vjp_samples() {
+  auto of = [](const char* label, Shape shape, bool centred, bool weight, bool scale, bool shift) {
+    Sample sample{label, {{shape}}, [=](Given in) {
+                    Dtype affine = in[weight ? 1 : 0].dtype();
+                    return apply_many(norm_vjp_op, in,
+                                      NormVjpParams{1e-2, centred, weight, scale, shift, affine},
+                                      {});
+                  }};
+    if (weight) sample.inputs.push_back({{shape.back()}});
+    sample.inputs.push_back({{shape}});
+    return sample;
+  };
+  return {of("layer norm", {3, 8}, true, true, true, true),
+          of("odd length", {2, 7, 37}, true, true, true, true),
+          of("bias only", {4, 6}, true, false, false, true),
+          of("frozen weight", {4, 16}, true, true, false, false),
+          of("rms norm", {2, 5, 19}, false, true, true, false),
+          of("rms norm without weight", {3, 32}, false, false, false, false),
+          of("vector", {5}, true, true, true, true),
+          of("no rows", {0, 4}, true, true, true, true)};
+}
+
 }  // namespace
+
+const Op norm_vjp_op{.name = "norm_vjp",
+                     .params = &params_type<NormVjpParams>,
+                     .count_outputs = &norm_vjp_outputs,
+                     .infer = &norm_vjp_infer,
+                     .vmap = &norm_vjp_vmap,
+                     .lower = &norm_vjp_lower,
+                     .samples = &norm_vjp_samples};
 
 const Op rms_norm_op{.name = "rms_norm",
                      .params = &params_type<NormParams>,
@@ -239,6 +329,7 @@ const Op layer_norm_op{.name = "layer_norm",
 void norm_ops(Registry& registry) {
   registry.ops.add(rms_norm_op);
   registry.ops.add(layer_norm_op);
+  registry.ops.add(norm_vjp_op);
   registry.functions.add(
       "fast.rms_norm", "x: array, weight: array | None, eps: float",
       "x / sqrt(mean(x^2) + eps) * weight over the last axis.\n\n"

@@ -37,5 +37,22 @@ struct NormParams {
 extern const Op rms_norm_op;
 extern const Op layer_norm_op;
 
+// Cotangents of both. Inputs: x, weight if there is one, and the cotangent of the result. Outputs:
+// that of x, then those of weight and bias, summed over all rows, where they are wanted.
+struct NormVjpParams {
+  double eps;
+  bool centred;  // layer_norm
+  bool weight;
+  bool scale, shift;  // cotangents of weight and bias are wanted
+  Dtype affine;       // theirs
+  static constexpr auto fields() {
+    return std::tuple(
+        argument("eps", &NormVjpParams::eps), field("centred", &NormVjpParams::centred),
+        field("weight", &NormVjpParams::weight), field("scale", &NormVjpParams::scale),
+        field("shift", &NormVjpParams::shift), field("affine", &NormVjpParams::affine));
+  }
+};
+extern const Op norm_vjp_op;
+
 }  // namespace ops
 }  // namespace mica
