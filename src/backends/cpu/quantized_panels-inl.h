@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "backends/cpu/int8_lanes-inl.h"
 #include "backends/cpu/quantized_int8.h"
@@ -144,7 +145,7 @@ HWY_INLINE void add_group(const VI32 (&sum)[M][kVectors], const float* scales, c
 
 // Few rows of x: 16 rows of the matrix are turned block by block, the next one while the processor
 // multiplies this one.
-constexpr int kMostOfFew = 12;
+constexpr int kMostOfFew = 12, kLeastForSteps = 8;
 
 // Blocks of whole vectors and whole groups, which are kGroup times 128 bits.
 template <int kGroup>
@@ -169,6 +170,53 @@ HWY_INLINE void turn_block(const uint8_t* const* rows, int64_t at, uint8_t* word
       hn::Store(hn::BitCast(d8, v[i]), d8, words + (part * kLanes + i) * kBytes);
   }
 }
+
+// The same in steps of at most eight vectors, between which the processor multiplies: first words
+// in blocks of four by four, then the blocks.
+template <int kVectors>
+struct TurnSteps {
+  static constexpr int kCount = 8 * kVectors;
+  HWY_INLINE void step(int i) const {
+    const int part = i / 8, place = i % 8;
+    if (place < 4)
+      turn_words(place, at + part * kBytes);
+    else
+      turn_blocks(place - 4, words + part * kLanes * kBytes);
+  }
+  // Of rows 4 * i …: half[4 * i + j] becomes word j of each block of 128 bits.
+  HWY_INLINE void turn_words(int i, int64_t from) const {
+    __m512i v[4];
+    for (int j = 0; j < 4; ++j) v[j] = _mm512_loadu_si512(rows[4 * i + j] + from);
+    const __m512i low01 = _mm512_unpacklo_epi32(v[0], v[1]),
+                  high01 = _mm512_unpackhi_epi32(v[0], v[1]),
+                  low23 = _mm512_unpacklo_epi32(v[2], v[3]),
+                  high23 = _mm512_unpackhi_epi32(v[2], v[3]);
+    __m512i* to = half + 4 * i;
+    _mm512_store_si512(to, _mm512_unpacklo_epi64(low01, low23));
+    _mm512_store_si512(to + 1, _mm512_unpackhi_epi64(low01, low23));
+    _mm512_store_si512(to + 2, _mm512_unpacklo_epi64(high01, high23));
+    _mm512_store_si512(to + 3, _mm512_unpackhi_epi64(high01, high23));
+  }
+  // Words j, 4 + j, 8 + j and 12 + j of all rows.
+  HWY_INLINE void turn_blocks(int j, uint8_t* to) const {
+    const __m512i v0 = _mm512_load_si512(half + j), v1 = _mm512_load_si512(half + 4 + j),
+                  v2 = _mm512_load_si512(half + 8 + j), v3 = _mm512_load_si512(half + 12 + j);
+    const __m512i even01 = _mm512_shuffle_i32x4(v0, v1, 0x88),
+                  odd01 = _mm512_shuffle_i32x4(v0, v1, 0xdd),
+                  even23 = _mm512_shuffle_i32x4(v2, v3, 0x88),
+                  odd23 = _mm512_shuffle_i32x4(v2, v3, 0xdd);
+    to += j * kBytes;
+    _mm512_store_si512(to, _mm512_shuffle_i32x4(even01, even23, 0x88));
+    _mm512_store_si512(to + 4 * kBytes, _mm512_shuffle_i32x4(odd01, odd23, 0x88));
+    _mm512_store_si512(to + 8 * kBytes, _mm512_shuffle_i32x4(even01, even23, 0xdd));
+    _mm512_store_si512(to + 12 * kBytes, _mm512_shuffle_i32x4(odd01, odd23, 0xdd));
+  }
+
+  const uint8_t* const* rows;
+  int64_t at;
+  __m512i* half;   // of 16
+  uint8_t* words;  // of all rows, one after the other
+};
 
 // Where blocks of 16 rows are read: where they lie, or from copies of pieces of some blocks, which
 // are zero beyond the end. Rows at a distance of 4096 bytes share places of the first-level cache,
@@ -232,54 +280,61 @@ class BlockReader {
   HWY_ALIGN uint8_t copy_[2][kInt8Rows][kPiece];
 };
 
-// The sums of one group of 16 rows. Two apart where they would wait for one another.
-template <class W, int M>
-HWY_INLINE void sum_block_group(const uint8_t* words, int count, TileReader<M>& x,
-                                VI32 (&sum)[M][1]) {
-  constexpr int kChains = W::kBits == 4 && M <= 6 ? 2 : 1;
-  const U8 d8;
-  VI32 part[kChains][M];
-  for (int c = 0; c < kChains; ++c)
-    for (int m = 0; m < M; ++m) part[c][m] = hn::Zero(I32());
-  for (int w = 0; w < count; ++w, words += kBytes) {
-    const auto bytes = hn::Load(d8, words);
+// Adds products of two words of 16 rows. Two sums apart where they would wait for one another.
+template <class W, int M, int kChains>
+HWY_INLINE void add_words(const uint8_t* words, TileReader<M>& x, VI32 (&sum)[kChains][M]) {
+  for (int i = 0; i < 2; ++i) {
+    const auto bytes = hn::Load(U8(), words + i * kBytes);
     const auto low = W::kBits == 4 ? lower_halves(bytes) : bytes;
     const int32_t* quads = x.words();
-    for (int m = 0; m < M; ++m) part[0][m] = dot4_quad<W>(part[0][m], low, quads + m);
+    for (int m = 0; m < M; ++m) sum[0][m] = dot4_quad<W>(sum[0][m], low, quads + m);
     if constexpr (W::kBits == 4) {
       const auto high = upper_halves(bytes);
       quads = x.words();
-      for (int m = 0; m < M; ++m)
-        part[kChains - 1][m] = dot4_quad<W>(part[kChains - 1][m], high, quads + m);
+      VI32(&last)[M] = sum[kChains - 1];
+      for (int m = 0; m < M; ++m) last[m] = dot4_quad<W>(last[m], high, quads + m);
     }
   }
-  for (int m = 0; m < M; ++m)
-    sum[m][0] = kChains == 1 ? part[0][m] : hn::Add(part[0][m], part[kChains - 1][m]);
+}
+
+// A group of kPairs pairs of words, from pair kPair on, each after its step of turning.
+template <class W, int kSteps, int kPairs, int kPair = 0, int M, int kChains, class Steps>
+HWY_INLINE void add_pairs(const uint8_t* words, const Steps& turn, int step, TileReader<M>& x,
+                          VI32 (&sum)[kChains][M]) {
+  if constexpr (kPair < kPairs) {
+    if constexpr (kSteps > 0) turn.step(step + kPair);
+    add_words<W, M, kChains>(words + 2 * kPair * kBytes, x, sum);
+    add_pairs<W, kSteps, kPairs, kPair + 1>(words, turn, step, x, sum);
+  }
 }
 
 template <class W, int M, int kGroup>
 void multiply_few_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int count,
                      const std::byte* tile, float* out, const Int8Place& next) {
   using Block = RowBlock<kGroup>;
-  constexpr int kWords = kGroup * 4;
+  using Steps = TurnSteps<Block::kVectors>;
+  constexpr int kPairs = kGroup * 2, kChains = W::kBits == 4 && M <= 6 ? 2 : 1;
+  // Short steps pay where there is much to multiply between them.
+  constexpr bool kInSteps = M * (8 / W::kBits) > kLeastForSteps;
   const F32 d;
   HWY_ALIGN uint8_t words[2][Block::kAllBytes];
+  HWY_ALIGN __m512i half_turned[kInt8Rows];
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   Ahead ahead{next.packed()}, scales_ahead{next.scales()}, biases_ahead{next.biases()};
   TileReader<M> x{reinterpret_cast<const int32_t*>(tile)};
   VF32 total[M][1];
   for (int m = 0; m < M; ++m) total[m][0] = hn::Zero(d);
-  const int64_t bytes = f.groups * f.group_bytes();
-  BlockReader<Block::kRowBytes> reader(rows.packed, w.packed_stride * 4, bytes);
-  for (int64_t at = -Block::kRowBytes, g0 = -Block::kGroups, turn = 0; at < bytes;
-       at += Block::kRowBytes, g0 += Block::kGroups, turn ^= 1) {
-    const int64_t following = at + Block::kRowBytes;
-    if (following < bytes) {
-      reader.move(following / Block::kRowBytes);
-      turn_block<Block::kVectors>(reader.rows, reader.at, words[turn ^ 1]);
-    }
-    if (at < 0) continue;
+  const int64_t blocks = (f.groups + Block::kGroups - 1) / Block::kGroups;
+  BlockReader<Block::kRowBytes> reader(rows.packed, w.packed_stride * 4,
+                                       f.groups * f.group_bytes());
+  for (int64_t block = -1, g0 = -Block::kGroups; block < blocks; ++block, g0 += Block::kGroups) {
+    const int64_t other = (block + 1) % 2;
+    // After the last block its steps are repeated, and used by nobody.
+    if (block + 1 < blocks) reader.move(block + 1);
+    const Steps turn{reader.rows, reader.at, half_turned, words[other]};
+    if (block < 0 || !kInSteps) turn_block<Block::kVectors>(turn.rows, turn.at, turn.words);
+    if (block < 0) continue;
     if (g0 % kScaleGroups == 0) {
       const int64_t some = std::min<int64_t>(kScaleGroups, f.groups - g0);
       read_scales(rows.scales, w.scales_dtype, g0, some, scales, kInt8Rows);
@@ -287,16 +342,27 @@ void multiply_few_of(const Int8Format& f, const QuantizedMatrix& w, int64_t firs
     }
     ahead.fetch(Block::kAllBytes / 64);
     const int64_t groups = std::min<int64_t>(Block::kGroups, f.groups - g0);
-    for (int64_t g = 0; g < groups; ++g) {
+    const auto add = [&](auto group) HWY_ATTR __attribute__((always_inline)) {
+      constexpr int g = decltype(group)::value;
+      if (g >= Block::kGroups || g >= groups) return;
       const int64_t place = (g0 + g) % kScaleGroups * kInt8Rows;
       if ((g0 + g) % 2 == 0) {
         scales_ahead.fetch(1);
         biases_ahead.fetch(1);
       }
-      VI32 sum[M][1];
-      sum_block_group<W, M>(words[turn] + g * kWords * kBytes, kWords, x, sum);
+      VI32 part[kChains][M], sum[M][1];
+      for (int c = 0; c < kChains; ++c)
+        for (int m = 0; m < M; ++m) part[c][m] = hn::Zero(I32());
+      add_pairs<W, kInSteps ? Steps::kCount : 0, kPairs>(words[1 - other] + g * kPairs * 2 * kBytes,
+                                                         turn, g * kPairs, x, part);
+      for (int m = 0; m < M; ++m)
+        sum[m][0] = kChains == 1 ? part[0][m] : hn::Add(part[0][m], part[kChains - 1][m]);
       add_group<M, 1>(sum, scales + place, biases + place, x, total);
-    }
+    };
+    add(std::integral_constant<int, 0>());
+    if constexpr (Block::kGroups > 1) add(std::integral_constant<int, 1>());
+    if constexpr (Block::kGroups > 2) add(std::integral_constant<int, 2>());
+    if constexpr (Block::kGroups > 3) add(std::integral_constant<int, 3>());
   }
   for (int m = 0; m < M; ++m) hn::StoreU(total[m][0], d, out + m * kInt8Rows);
 }
