@@ -325,6 +325,9 @@ HWY_INLINE VF32 load_first(F32 d, const S* from, int n) {
     return hn::Zero(d);
 }
 
+// Rows that lie far apart are not foreseen by hardware.
+constexpr int64_t kRowsAhead = 16;
+
 // Vectors that lie side by side: rows of `count` elements are copied.
 template <class S>
 void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, float* panel) {
@@ -332,6 +335,8 @@ void pack_across(const PanelSource& source, int width, int64_t k0, int64_t kc, f
   constexpr int L = kLanes<float>;
   const S* from = reinterpret_cast<const S*>(source.vectors[0]) + k0 * source.stride;
   for (int64_t k = 0; k < kc; ++k, from += source.stride, panel += width) {
+    prefetch_far(from + kRowsAhead * source.stride);
+    prefetch_far(from + kRowsAhead * source.stride + source.count - 1);
     int i = 0;
     for (; i + L <= source.count; i += L) hn::StoreU(load(d, from + i), d, panel + i);
     if (kMaskedLoads<S> && i < source.count) {
@@ -373,12 +378,19 @@ void pack_pairs(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
   auto* to = reinterpret_cast<uint32_t*>(panel);
   for (int64_t k = k0; k < k0 + kc; ++k, to += width) {
     const uint16_t *even = first + 2 * k * source.stride, *odd = even + source.stride;
+    const uint16_t* ahead = even + 2 * kRowsAhead * source.stride;
+    for (const uint16_t* row : {ahead, ahead + source.stride}) {
+      prefetch_far(row);
+      prefetch_far(row + source.count - 1);
+    }
     int i = 0;
-    for (; i + L <= source.count; i += L)
-      hn::StoreU(hn::Or(hn::PromoteTo(d, hn::LoadU(d16, even + i)),
-                        hn::ShiftLeft<16>(hn::PromoteTo(d, hn::LoadU(d16, odd + i)))),
+    for (; i < source.count; i += L) {
+      // Zeros beyond the panel's row; the next one is stored later.
+      const auto present = hn::FirstN(d16, static_cast<size_t>(source.count - i));
+      hn::StoreU(hn::Or(hn::PromoteTo(d, hn::MaskedLoad(present, d16, even + i)),
+                        hn::ShiftLeft<16>(hn::PromoteTo(d, hn::MaskedLoad(present, d16, odd + i)))),
                  d, to + i);
-    for (; i < source.count; ++i) to[i] = even[i] | static_cast<uint32_t>(odd[i]) << 16;
+    }
     for (; i < width; ++i) to[i] = 0;
   }
 }
