@@ -47,15 +47,18 @@ void copy_blocks(const StridedCopy& block, const View& a, const BlockPlaces& pla
       const T* from = a.as<T>();
       T* to = out.as<T>();
       pool.parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
-        places.for_each_chunk(begin, end, [&](int64_t i, std::span<const int64_t> offsets) {
-          size_t n = 0, fetched = far && offsets.size() > kAhead ? offsets.size() - kAhead : 0;
-          for (; n < fetched; ++n) {
-            __builtin_prefetch(from + offsets[n + kAhead], 0, 2);
-            to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
-          }
-          for (; n < offsets.size(); ++n)
-            to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
-        });
+        places.for_each_chunk(
+            begin, end, kAhead,
+            [&](int64_t i, std::span<const int64_t> offsets, std::span<const int64_t> later) {
+              const size_t fetched = far ? later.size() : 0;
+              size_t n = 0;
+              for (; n < fetched; ++n) {
+                __builtin_prefetch(from + later[n], 0, 2);
+                to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
+              }
+              for (; n < offsets.size(); ++n)
+                to[(i + static_cast<int64_t>(n)) * step] = from[offsets[n]];
+            });
       });
     });
     return;
@@ -64,7 +67,7 @@ void copy_blocks(const StridedCopy& block, const View& a, const BlockPlaces& pla
     // Rows.
     bool stream = count * block.bytes() >= kStreamBytes;
     pool.parallel_for(count, grain_for(block.bytes()), [&](int64_t begin, int64_t end) {
-      places.for_each_chunk(begin, end, [&](int64_t i, std::span<const int64_t> offsets) {
+      places.for_each_chunk(begin, end, 0, [&](int64_t i, std::span<const int64_t> offsets, auto) {
         gather_rows({a.data, size, out.data + i * step * size, step * size,
                      static_cast<int64_t>(offsets.size()), block.bytes(), stream},
                     offsets.data());

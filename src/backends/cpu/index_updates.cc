@@ -237,9 +237,17 @@ void scatter_singles(const KernelCall& call, std::span<const int64_t> block) {
   pool.parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     int64_t low = begin * width, high = std::min(end * width, size);
     if constexpr (kCopied) std::copy(target + low, target + high, sums + low);
-    places.for_each(0, count, [&](int64_t i, int64_t at) {
-      if (at >= low && at < high) sums[at] = combine<mode>(sums[at], static_cast<Wide<T>>(from[i]));
-    });
+    places.for_each_chunk(
+        0, count, BlockPlaces::kMostAhead,
+        [&](int64_t first, std::span<const int64_t> offsets, std::span<const int64_t> later) {
+          for (size_t i = 0; i < offsets.size(); ++i) {
+            if (i < later.size()) __builtin_prefetch(sums + later[i], 1, 2);
+            const int64_t at = offsets[i];
+            if (at < low || at >= high) continue;
+            sums[at] = combine<mode>(sums[at],
+                                     static_cast<Wide<T>>(from[first + static_cast<int64_t>(i)]));
+          }
+        });
     if constexpr (kCopied) {
       for (int64_t i = low; i < high; ++i) target[i] = T(sums[i]);
     }
@@ -271,13 +279,17 @@ void scatter_rows(const KernelCall& call, std::span<const int64_t> block) {
       return all || (owner >= begin && owner < end);
     };
     places.for_each_chunk(
-        0, updates.size() / length, [&](int64_t first, std::span<const int64_t> offsets) {
+        0, updates.size() / length, ahead,
+        [&](int64_t first, std::span<const int64_t> offsets, std::span<const int64_t> next) {
+          auto fetch = [&](int64_t offset) {
+            if (!mine(offset)) return;
+            auto* row = reinterpret_cast<const std::byte*>(out.as<T>() + offset);
+            for (int64_t at = 0; at < start; at += 64) __builtin_prefetch(row + at, 1, 2);
+          };
+          if (first == 0) std::for_each_n(offsets.begin(), std::min(ahead, offsets.size()), fetch);
           const T* from = updates.as<T>() + first * length;
           for (size_t i = 0; i < offsets.size(); ++i, from += length) {
-            if (i + ahead < offsets.size() && mine(offsets[i + ahead])) {
-              auto* row = reinterpret_cast<const std::byte*>(out.as<T>() + offsets[i + ahead]);
-              for (int64_t at = 0; at < start; at += 64) __builtin_prefetch(row + at, 0, 2);
-            }
+            if (i < next.size()) fetch(next[i]);
             if (mine(offsets[i])) update_row<mode>(out.as<T>() + offsets[i], from, length);
           }
         });

@@ -21,22 +21,33 @@ class BlockPlaces {
   void read(int64_t begin, int64_t end, int64_t* offsets) const;
   // Of all blocks, in parallel.
   void read_all(std::span<int64_t> offsets) const;
-  // Calls f(first, offsets) for pieces of the blocks begin … end - 1, so short that their offsets
-  // stay in the cache.
+  // Calls f(first, offsets, later) for pieces of the blocks begin … end - 1, so short that their
+  // offsets stay in the cache. later[i] is the offset of the block `ahead` after that of
+  // offsets[i]; there are fewer of them at the end.
+  static constexpr size_t kMostAhead = 64;
   template <class F>
-  void for_each_chunk(int64_t begin, int64_t end, F&& f) const {
+  void for_each_chunk(int64_t begin, int64_t end, size_t ahead, F&& f) const {
     constexpr int64_t kChunk = 512;
-    int64_t offsets[kChunk];
+    int64_t offsets[kChunk + kMostAhead];
+    const auto more = static_cast<int64_t>(std::min(ahead, kMostAhead));
+    int64_t known = 0;  // of offsets, from `begin` on
     for (; begin < end; begin += kChunk) {
-      int64_t count = std::min(kChunk, end - begin);
-      read(begin, begin + count, offsets);
-      f(begin, std::span<const int64_t>(offsets, static_cast<size_t>(count)));
+      const int64_t count = std::min(kChunk, end - begin),
+                    all = std::min(kChunk + more, end - begin);
+      read(begin + known, begin + all, offsets + known);
+      auto part = [&](int64_t from, int64_t to) {
+        return std::span<const int64_t>(offsets + from,
+                                        static_cast<size_t>(std::max(to - from, int64_t{0})));
+      };
+      f(begin, part(0, count), part(more, all));
+      known = all - count;
+      std::copy_n(offsets + count, known, offsets);
     }
   }
   // Calls f(i, offset) for blocks begin … end - 1.
   template <class F>
   void for_each(int64_t begin, int64_t end, F&& f) const {
-    for_each_chunk(begin, end, [&](int64_t first, std::span<const int64_t> offsets) {
+    for_each_chunk(begin, end, 0, [&](int64_t first, std::span<const int64_t> offsets, auto) {
       for (size_t i = 0; i < offsets.size(); ++i) f(first + static_cast<int64_t>(i), offsets[i]);
     });
   }
