@@ -20,6 +20,17 @@ constexpr float kSmallest = 1e-30f;
 // Groups whose integer sums are kept at a time.
 constexpr int64_t kChunk = 64;
 
+// Of values that are in range.
+HWY_INLINE hn::Vec<hn::Rebind<int32_t, F32>> nearest(VF32 v) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+  return {_mm512_cvtps_epi32(v.raw)};
+#elif HWY_ARCH_X86 && HWY_MAX_BYTES == 32
+  return {_mm256_cvtps_epi32(v.raw)};
+#else
+  return hn::NearestInt(v);
+#endif
+}
+
 // The integers of a group, in signed digits, highest first, to[digit * 128 + i], and their sum.
 template <int kDigits>
 HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* to, int32_t* sum) {
@@ -30,7 +41,7 @@ HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* 
   const auto half = hn::Set(d32, 128);
   auto total = hn::Zero(d32);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    auto v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), factor));
+    auto v = nearest(hn::Mul(hn::LoadU(d, x + i), factor));
     total = hn::Add(total, v);
     for (int digit = kDigits - 1; digit > 0; --digit) {
       const auto rest = hn::ShiftRight<8>(hn::Add(v, half));
@@ -42,16 +53,18 @@ HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* 
   *sum = hn::GetLane(hn::SumOfLanes(d32, total));
 }
 
-HWY_INLINE float largest_of(const float* x, int64_t n, float* sum) {
+// The largest magnitude, infinite or NaN if there is one that is not finite: as bits, whose order
+// is that of magnitudes.
+HWY_INLINE float largest_of(const float* x, int64_t n) {
   const F32 d;
-  auto most = hn::Zero(d), total = hn::Zero(d);
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto v = hn::LoadU(d, x + i);
-    most = hn::Max(most, hn::Abs(v));  // may lose a NaN, which the sum keeps
-    total = hn::Add(total, hn::Mul(v, hn::Zero(d)));
-  }
-  *sum = sum_lanes(d, total);
-  return max_lanes(d, most);
+  const hn::Rebind<int32_t, F32> d32;
+  auto most = hn::Zero(d32);
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d)))
+    most = hn::Max(most, hn::BitCast(d32, hn::Abs(hn::LoadU(d, x + i))));
+  const int32_t bits = hn::GetLane(hn::MaxOfLanes(d32, most));
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
 }
 
 // The even of n elements to `even`, the odd ones to even + 64.
@@ -79,8 +92,8 @@ bool prepare_digits(const Int8Format& f, const float* x, std::byte* row) {
   std::fill(row, row + kDigits * f.row_bytes, std::byte{0});
   HWY_ALIGN int8_t group[kDigits * 128];
   for (int64_t g = 0; g < f.groups; ++g, x += f.group_size) {
-    float zero, most = largest_of(x, f.group_size, &zero);
-    if (!(zero == 0) || (most != 0 && most < kSmallest)) return false;
+    const float most = largest_of(x, f.group_size);
+    if (!std::isfinite(most) || (most != 0 && most < kSmallest)) return false;
     if (most == 0) continue;
     int32_t sum = 0;
     prepare_group<kDigits>(x, f.group_size, kLargest / most, group, &sum);
@@ -321,7 +334,7 @@ void multiply(const Int8Format& f, const Int8Panel& panel, int64_t groups, const
 template <bool kFast>
 constexpr Int8Kernels table_of() {
 #if HWY_MAX_BYTES == 64
-  constexpr Int8FewKernels few = {kMostOfFew, kFast ? kMostOfFew : 0, &multiply_few<>};
+  constexpr Int8FewKernels few = {kMostOfFew, kFast ? 2 * kMostOfFew : 0, &multiply_few<>};
 #else
   constexpr Int8FewKernels few = {};
 #endif

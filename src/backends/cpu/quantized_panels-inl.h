@@ -145,7 +145,7 @@ HWY_INLINE void add_group(const VI32 (&sum)[M][kVectors], const float* scales, c
 
 // Few rows of x: 16 rows of the matrix are turned block by block, the next one while the processor
 // multiplies this one.
-constexpr int kMostOfFew = 12, kLeastForSteps = 8;
+constexpr int kMostOfFew = 12, kLeastForSteps = 4;
 
 // Blocks of whole vectors and whole groups, which are kGroup times 128 bits.
 template <int kGroup>
@@ -315,7 +315,7 @@ void multiply_few_of(const Int8Format& f, const QuantizedMatrix& w, int64_t firs
   using Steps = TurnSteps<Block::kVectors>;
   constexpr int kPairs = kGroup * 2, kChains = W::kBits == 4 && M <= 6 ? 2 : 1;
   // Short steps pay where there is much to multiply between them.
-  constexpr bool kInSteps = M * (8 / W::kBits) > kLeastForSteps;
+  constexpr bool kInSteps = M > kLeastForSteps;
   const F32 d;
   HWY_ALIGN uint8_t words[2][Block::kAllBytes];
   HWY_ALIGN __m512i half_turned[kInt8Rows];
