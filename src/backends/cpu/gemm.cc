@@ -22,7 +22,9 @@ constexpr int64_t kFusedBytes = 640 << 10;
 constexpr size_t kFusedPanel = (kGemmDepth * 32 + kPanelSlack) * sizeof(float);
 // Up to this many rows a right operand that lies in rows is not packed at all: `kStreamDepth` rows
 // of it at a time are multiplied into a tile of sums of kStreamTile elements.
-constexpr int64_t kStreamedRows = 32, kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 1024;
+constexpr int64_t kStreamedRows = 32, kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 2048;
+// Of so few rows reading is all there is to do, and stretches of this many columns are read faster.
+constexpr int64_t kFewRows = 4, kLongStretch = 1024;
 constexpr int64_t kTaskRows = 84, kTaskColumns = 512;
 // Panels of a task, at most: the narrowest are four columns wide.
 constexpr int64_t kTaskPanels = kTaskColumns / 4;
@@ -422,16 +424,18 @@ class BlockRun {
 
   // Columns that a task of a streamed product takes.
   int64_t stream_columns() const {
-    int64_t most = std::min(kStreamTile / m_, kStreamColumns);
-    int64_t share = ceil_div(n_, 4 * ThreadPool::shared().threads());
-    return std::clamp(align_up(share, 64), int64_t{128}, most / 64 * 64);
+    const int64_t threads = ThreadPool::shared().threads();
+    const int64_t most = std::min(kStreamTile / m_, kStreamColumns) / 64 * 64;
+    int64_t share = ceil_div(n_, 4 * threads);
+    if (m_ <= kFewRows) share = std::max(2 * share, std::min(kLongStretch, 4 * share));
+    return std::clamp(align_up(share, 64), int64_t{128}, most);
   }
 
   void multiply_streamed(int64_t column0, int64_t column1, int64_t k0, int64_t kc) {
     alignas(64) T tile[kStreamTile];
     int64_t n = column1 - column0, width = align_up(n, b_.kernels.columns);
-    // Few rows are read at once where reading is all there is to do: they share cache sets.
-    int64_t depth = m_ > 4 ? kStreamDepth : kStreamDepth / 2;
+    // Few rows of the right operand are read at once then: they share cache sets.
+    int64_t depth = m_ > kFewRows ? kStreamDepth : kStreamDepth / 2;
     for (int64_t k = 0; k < kc; k += depth)
       for (int64_t column = 0; column < n; column += b_.kernels.columns)
         stream_panel(k0 + k, std::min(depth, kc - k), column0 + column,
