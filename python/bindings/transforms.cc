@@ -77,6 +77,7 @@ class Gradient : public Transform {
   nb::object call(nb::handle function, nb::tuple args, nb::dict kwargs) override {
     check_arguments(args, kwargs);
     Arrays inputs;
+    inputs.reserve(16);
     for (int number : wanted_.numbers) flatten(args[number], inputs, true);
     for (const std::string& name : wanted_.names) flatten(kwargs[name.c_str()], inputs, true);
     // The function may change the lists and dictionaries that it was given.

@@ -87,6 +87,7 @@ int normalize_axis(int64_t axis, size_t rank, const char* name) {
 
 std::vector<int> normalize_axes(std::span<const int> axes, size_t rank, const char* name) {
   std::vector<int> result;
+  result.reserve(axes.size());
   for (int axis : axes) result.push_back(normalize_axis(axis, rank, name));
   std::sort(result.begin(), result.end());
   if (std::adjacent_find(result.begin(), result.end()) != result.end())

@@ -103,13 +103,15 @@ namespace ops {
 Array sum_to_shape(const Array& a, const Shape& shape, Stream s) {
   if (a.shape() == shape) return a;
   std::vector<int> axes;
+  axes.reserve(a.rank());
   size_t lead = a.rank() - shape.size();
   for (size_t i = 0; i < a.rank(); ++i) {
     if (i < lead || (shape[i - lead] == 1 && a.shape()[i] != 1))
       axes.push_back(static_cast<int>(i));
   }
+  MICA_ASSERT(!axes.empty());
   const bool all_lead = axes.size() == lead;
-  return reshape(reduce(sum_op, a, axes, !all_lead, s), shape, s);
+  return reshape(apply(sum_op, {a}, ReduceParams{std::move(axes), !all_lead}, s), shape, s);
 }
 
 Dtype sum_dtype(Dtype dtype) {

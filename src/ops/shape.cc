@@ -136,28 +136,36 @@ Arrays broadcast_arrays(const Arrays& arrays, Stream s) {
   return result;
 }
 
+namespace {
+// `order` holds each axis once.
+Array permuted(const Array& a, std::vector<int> order, Stream s) {
+  if (is_identity(order)) return a;
+  return apply(transpose_op, {a}, TransposeParams{std::move(order)}, s);
+}
+}  // namespace
+
 Array transpose(const Array& a, const std::vector<int>& axes, Stream s) {
   if (axes.size() != a.rank()) {
     throw_value("[transpose] {} axes given for an array of {} axes", axes.size(), a.rank());
   }
   std::vector<int> order;
+  order.reserve(axes.size());
   for (int axis : axes) order.push_back(normalize_axis(axis, a.rank(), "transpose"));
   normalize_axes(order, a.rank(), "transpose");
-  if (is_identity(order)) return a;
-  return apply(transpose_op, {a}, TransposeParams{std::move(order)}, s);
+  return permuted(a, std::move(order), s);
 }
 
 Array transpose(const Array& a, Stream s) {
   std::vector<int> axes = identity_axes(a.rank());
   std::reverse(axes.begin(), axes.end());
-  return transpose(a, axes, s);
+  return permuted(a, std::move(axes), s);
 }
 
 Array swapaxes(const Array& a, int axis1, int axis2, Stream s) {
   std::vector<int> axes = identity_axes(a.rank());
   std::swap(axes[normalize_axis(axis1, a.rank(), "swapaxes")],
             axes[normalize_axis(axis2, a.rank(), "swapaxes")]);
-  return transpose(a, axes, s);
+  return permuted(a, std::move(axes), s);
 }
 
 Array moveaxis(const Array& a, int source, int destination, Stream s) {
@@ -166,7 +174,7 @@ Array moveaxis(const Array& a, int source, int destination, Stream s) {
   int to = normalize_axis(destination, a.rank(), "moveaxis");
   axes.erase(axes.begin() + from);
   axes.insert(axes.begin() + to, from);
-  return transpose(a, axes, s);
+  return permuted(a, std::move(axes), s);
 }
 
 ops::SliceParams ops::resolve_slice(const Shape& shape, const Shape& start, const Shape& stop,

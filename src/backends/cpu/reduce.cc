@@ -55,6 +55,7 @@ struct ReductionPlan {
 
 std::vector<AxisRun> axis_runs(const Shape& space, const std::vector<int>& axes) {
   std::vector<AxisRun> runs;
+  runs.reserve(space.size());
   Strides strides = row_major(space);
   for (size_t i = 0; i < space.size(); ++i) {
     bool reduced = std::binary_search(axes.begin(), axes.end(), static_cast<int>(i));
