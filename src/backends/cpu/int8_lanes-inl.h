@@ -96,6 +96,26 @@ HWY_INLINE VI32 dot4_by_halves(VI32 acc, VU8 u, VI8 s) {
   return acc;
 }
 
+// Sums of products with four bits fit 16 bits for a while: so many of `short_products`, after which
+// widened_sums adds neighbours.
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+using VI16 = hn::Vec<I16>;
+constexpr int kShortSums = 8;
+static_assert(kShortSums * 2 * 15 * 128 < 32768);
+template <class W>
+constexpr bool kHasShortSums = W::kBits == 4 && !W::kFast;
+HWY_INLINE VI16 short_products(VU8 u, VI8 s) { return VI16{pair_sums(u.raw, s.raw)}; }
+// Keeps the order of sums, too: reordered, they do not fit the registers.
+HWY_INLINE void add_short_products(VI16& sums, VU8 u, VI8 s) {
+  sums = hn::Add(sums, short_products(u, s));
+  asm("" : "+v"(sums.raw));
+}
+HWY_INLINE VI32 widened_sums(VI16 sums) { return VI32{quad_sums(sums.raw, 1)}; }
+#else
+template <class W>
+constexpr bool kHasShortSums = false;
+#endif
+
 #if HWY_ARCH_ARM_A64
 // Signed bytes by signed bytes; weights of eight bits are taken as u - 128 and 128.
 HWY_INLINE void add_signed_dots(int32x4_t& acc, int8x16_t a, int8x16_t b) {
@@ -137,7 +157,17 @@ HWY_INLINE VI32 dot4(VI32 acc, VU8 u, VI8 s) {
 #endif
 }
 
-// The same with one quad of bytes for all lanes.
+// acc + the sums for two vectors each.
+template <class W>
+HWY_INLINE VI32 dot4_of_two(VI32 acc, VU8 u0, VI8 s0, VU8 u1, VI8 s1) {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+  if constexpr (kHasShortSums<W>)
+    return hn::Add(acc, widened_sums(hn::Add(short_products(u0, s0), short_products(u1, s1))));
+#endif
+  return dot4<W>(dot4<W>(acc, u0, s0), u1, s1);
+}
+
+// dot4 with one quad of bytes for all lanes.
 template <class W>
 HWY_INLINE VI32 dot4_quad(VI32 acc, VU8 u, const int32_t* quad) {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64

@@ -138,8 +138,8 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
       const auto low = lower_halves(bytes), high = upper_halves(bytes);
       for (int m = 0; m < M; ++m) {
         const int8_t* even = x[m] + opposite<4>(x_at);
-        sum[m][r] = dot4<W>(sum[m][r], low, hn::LoadU(d8, even));
-        sum[m][r] = dot4<W>(sum[m][r], high, hn::LoadU(d8, even + 64));
+        sum[m][r] =
+            dot4_of_two<W>(sum[m][r], low, hn::LoadU(d8, even), high, hn::LoadU(d8, even + 64));
       }
     }
   }

@@ -391,7 +391,7 @@ void multiply_few(const Int8Format& f, const QuantizedMatrix& w, int64_t first, 
 #if HWY_MAX_BYTES == 64
 constexpr int kPanelRows = 32, kTile = 6;
 #else
-constexpr int kPanelRows = 16, kTile = HWY_MAX_BYTES == 32 ? 2 : 3;
+constexpr int kPanelRows = 16, kTile = 3;
 #endif
 constexpr int kPanelVectors = kPanelRows / kLanes;
 // Bytes of a panel for four columns.
@@ -471,11 +471,53 @@ struct RowsAhead {
   int64_t lines, groups_per_line;
 };
 
+// Calls f(m, v, row, quad) for the next `count` quads of a panel and of M rows of x.
+template <int M, class F>
+HWY_INLINE void for_each_quad(const uint8_t* quads, int64_t count, TileReader<M>& x, F&& f) {
+  const U8 d;
+  for (int64_t q = 0; q < count; ++q, quads += kQuads) {
+    VU8 rows[kPanelVectors];
+    for (int v = 0; v < kPanelVectors; ++v) rows[v] = hn::Load(d, quads + v * kBytes);
+    const int32_t* words = x.words();
+    for (int m = 0; m < M; ++m) {
+      const auto quad = broadcast(words + m);
+      for (int v = 0; v < kPanelVectors; ++v) f(m, v, rows[v], quad);
+    }
+  }
+}
+
+// The integer sums of a group.
+template <class W, int M>
+HWY_INLINE void sum_quads(const uint8_t* quads, int64_t count, TileReader<M>& x,
+                          VI32 (&sum)[M][kPanelVectors]) {
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = hn::Zero(I32());
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
+  if constexpr (kHasShortSums<W>) {
+    for (int64_t q = 0; q < count; q += kShortSums) {
+      VI16 part[M][kPanelVectors];
+      for (int m = 0; m < M; ++m)
+        for (int v = 0; v < kPanelVectors; ++v) part[m][v] = hn::Zero(I16());
+      for_each_quad<M>(
+          quads + q * kQuads, kShortSums, x,
+          [&](int m, int v, VU8 row, VI8 quad) HWY_ATTR
+          __attribute__((always_inline)) { add_short_products(part[m][v], row, quad); });
+      for (int m = 0; m < M; ++m)
+        for (int v = 0; v < kPanelVectors; ++v)
+          sum[m][v] = hn::Add(sum[m][v], widened_sums(part[m][v]));
+    }
+    return;
+  }
+#endif
+  for_each_quad<M>(quads, count, x,
+                   [&](int m, int v, VU8 row, VI8 quad) HWY_ATTR
+                   __attribute__((always_inline)) { sum[m][v] = dot4<W>(sum[m][v], row, quad); });
+}
+
 template <class W, int M>
 void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t groups,
                    const std::byte* tile, float* out, bool continues, RowsAhead* ahead) {
   const F32 d;
-  const U8 d8;
   const int64_t quads_of_group = f.group_size / 4;
   TileReader<M> x{reinterpret_cast<const int32_t*>(tile)};
   VF32 total[M][kPanelVectors];
@@ -485,17 +527,8 @@ void multiply_tile(const Int8Format& f, const Int8Panel& panel, int64_t groups,
   const uint8_t* quads = panel.quads;
   for (int64_t g = 0; g < groups; ++g) {
     VI32 sum[M][kPanelVectors];
-    for (int m = 0; m < M; ++m)
-      for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = hn::Zero(I32());
-    for (int64_t q = 0; q < quads_of_group; ++q, quads += kQuads) {
-      VU8 rows[kPanelVectors];
-      for (int v = 0; v < kPanelVectors; ++v) rows[v] = hn::Load(d8, quads + v * kBytes);
-      const int32_t* words = x.words();
-      for (int m = 0; m < M; ++m) {
-        const auto quad = broadcast(words + m);
-        for (int v = 0; v < kPanelVectors; ++v) sum[m][v] = dot4<W>(sum[m][v], rows[v], quad);
-      }
-    }
+    sum_quads<W, M>(quads, quads_of_group, x, sum);
+    quads += quads_of_group * kQuads;
     if (ahead) ahead->fetch(g);
     add_group<M, kPanelVectors>(sum, panel.scales + g * kPanelRows, panel.biases + g * kPanelRows,
                                 x, total);
