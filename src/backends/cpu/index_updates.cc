@@ -272,6 +272,7 @@ void scatter_rows(const KernelCall& call, std::span<const int64_t> block) {
   auto ahead = static_cast<size_t>(kAheadBytes / std::max<int64_t>(start, 64));
   auto& pool = ThreadPool::shared();
   int64_t parts = updates.size() < 65536 ? 1 : std::min<int64_t>(pool.threads(), kMaxParts);
+  const size_t own_ahead = std::max<size_t>(1, ahead / static_cast<size_t>(parts));
   pool.parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     auto mine = [&, all = end - begin == parts](int64_t at) {
       auto mixed = static_cast<uint64_t>(at) * 0x9e3779b97f4a7c15u >> 32;
@@ -280,17 +281,26 @@ void scatter_rows(const KernelCall& call, std::span<const int64_t> block) {
     };
     places.for_each_chunk(
         0, updates.size() / length, ahead,
-        [&](int64_t first, std::span<const int64_t> offsets, std::span<const int64_t> next) {
-          auto fetch = [&](int64_t offset) {
-            if (!mine(offset)) return;
-            auto* row = reinterpret_cast<const std::byte*>(out.as<T>() + offset);
+        [&](int64_t first, std::span<const int64_t> offsets, std::span<const int64_t> later) {
+          // Which are this thread's is chance, so they are listed without a branch, with those
+          // that follow in the next piece and are fetched only.
+          const size_t known = std::max(offsets.size(), later.empty() ? 0 : ahead + later.size());
+          uint16_t own[BlockPlaces::kChunk + BlockPlaces::kMostAhead];
+          size_t count = 0, here = 0;
+          for (size_t i = 0; i < known; ++i) {
+            own[count] = static_cast<uint16_t>(i);
+            count += mine(offsets.data()[i]);
+            here = i + 1 == offsets.size() ? count : here;
+          }
+          auto fetch = [&](size_t j) {
+            auto* row = reinterpret_cast<const std::byte*>(out.as<T>() + offsets.data()[own[j]]);
             for (int64_t at = 0; at < start; at += 64) __builtin_prefetch(row + at, 1, 2);
           };
-          if (first == 0) std::for_each_n(offsets.begin(), std::min(ahead, offsets.size()), fetch);
+          for (size_t j = 0; first == 0 && j < std::min(own_ahead, count); ++j) fetch(j);
           const T* from = updates.as<T>() + first * length;
-          for (size_t i = 0; i < offsets.size(); ++i, from += length) {
-            if (i < next.size()) fetch(next[i]);
-            if (mine(offsets[i])) update_row<mode>(out.as<T>() + offsets[i], from, length);
+          for (size_t j = 0; j < here; ++j) {
+            if (j + own_ahead < count) fetch(j + own_ahead);
+            update_row<mode>(out.as<T>() + offsets[own[j]], from + own[j] * length, length);
           }
         });
   });

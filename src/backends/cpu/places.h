@@ -25,9 +25,9 @@ class BlockPlaces {
   // offsets stay in the cache. later[i] is the offset of the block `ahead` after that of
   // offsets[i]; there are fewer of them at the end.
   static constexpr size_t kMostAhead = 64;
+  static constexpr int64_t kChunk = 512;  // places of a piece, at most
   template <class F>
   void for_each_chunk(int64_t begin, int64_t end, size_t ahead, F&& f) const {
-    constexpr int64_t kChunk = 512;
     int64_t offsets[kChunk + kMostAhead];
     const auto more = static_cast<int64_t>(std::min(ahead, kMostAhead));
     int64_t known = 0;  // of offsets, from `begin` on
