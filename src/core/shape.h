@@ -76,11 +76,17 @@ class Dims {
     for (size_t i = 0; i < count; ++i) to[i] = values[i];
     size_ = static_cast<uint32_t>(count);
   }
+  // The room is copied whole, whatever its size says: no loop, and what was never written is never
+  // read.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
   void copy(const Dims& other) {
     if (capacity_ != kInline || other.capacity_ != kInline) [[unlikely]]
       return assign(other.data(), other.size_);
     size_ = other.size_;
-    std::memcpy(inline_, other.inline_, sizeof(inline_));  // whatever the size: no loop
+    std::memcpy(inline_, other.inline_, sizeof(inline_));
   }
   void take(Dims& other) {
     size_ = other.size_;
@@ -89,13 +95,16 @@ class Dims {
     other.size_ = 0;
     other.capacity_ = kInline;
   }
+  void free_heap() {
+    if (capacity_ != kInline) delete[] heap_;
+  }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
   void reserve(size_t count) {
     if (count > capacity_) grow(count);
   }
   void grow(size_t count);
-  void free_heap() {
-    if (capacity_ != kInline) delete[] heap_;
-  }
 
   uint32_t size_ = 0;
   uint32_t capacity_ = kInline;
