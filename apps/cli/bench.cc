@@ -315,14 +315,14 @@ std::string Bench::text(const BenchRunner& runner) const {
     out +=
         fmt::format("{}{:.0f} {} per second", read.median > 0 ? ", " : "", arithmetic.median * 1e-9,
                     runner.rounds_activations() ? "billion 8-bit operations" : "GFLOP in float32");
-  out += fmt::format("\n\n{:<16}{:>6}{:>8}{:>12}{:>20}   {}\n", "test", "batch", "depth",
+  out += fmt::format("\n\n{:<16}{:>6}{:>8}{:>12}{:>24}   {}\n", "test", "batch", "depth",
                      "tokens/s", "least to most", "share of the ceiling");
   for (const BenchResult& result : results_) {
     const BenchCase& what = result.what;
     const Spread speed = spread_of(result.speeds());
     const bool prompt = what.prompt > 0;
     out += fmt::format(
-        "{:<16}{:>6}{:>8}{:>12.1f}{:>20}   {:.0f} % of {}\n",
+        "{:<16}{:>6}{:>8}{:>12.1f}{:>24}   {:.0f} % of {}\n",
         prompt ? fmt::format("prompt {}", what.prompt) : fmt::format("generate {}", what.generated),
         what.batch, what.depth, speed.median, fmt::format("{:.1f} to {:.1f}", speed.min, speed.max),
         spread_of(result.shares()).median * 100, prompt ? "arithmetic" : "reading memory");
