@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/thread_pool.h"
 #include "core/array.h"
 #include "ops/index.h"
 
@@ -38,6 +39,7 @@ TEST(Places, PiecesKnowWhatComesLater) {
           [&](int64_t first, std::span<const int64_t> offsets, std::span<const int64_t> ones) {
             EXPECT_EQ(first, next);
             next = first + static_cast<int64_t>(offsets.size());
+            EXPECT_TRUE(ones.empty() || ones.data() == offsets.data() + ahead);
             seen.insert(seen.end(), offsets.begin(), offsets.end());
             later.insert(later.end(), ones.begin(), ones.end());
           });
@@ -69,6 +71,27 @@ TEST(Places, GathersAndAddsOfManyElements) {
     from[place] += updates[i];
   }
   EXPECT_EQ(added, from);
+}
+
+// So many elements that threads share the rows.
+TEST(Places, AddsRowsOnSeveralThreads) {
+  constexpr int32_t kRows = 3000;
+  constexpr size_t kWidth = 16;
+  ThreadPool::shared().set_threads(3);
+  for (size_t count : {4096, 4097, 4700, 20000}) {
+    const std::vector<int32_t> indices = places_below(kRows, count);
+    std::vector<float> sums(kRows * kWidth), updates(count * kWidth);
+    for (size_t i = 0; i < updates.size(); ++i) updates[i] = static_cast<float>(i % 97);
+    Array added = scatter(Array::from<float>(sums, {kRows, kWidth}), {Array::from(indices)},
+                          Array::from<float>(updates, {static_cast<int64_t>(count), 1, kWidth}),
+                          {0}, ScatterMode::Add);
+    for (size_t i = 0; i < updates.size(); ++i) {
+      const int32_t row = indices[i / kWidth] + (indices[i / kWidth] < 0 ? kRows : 0);
+      sums[static_cast<size_t>(row) * kWidth + i % kWidth] += updates[i];
+    }
+    EXPECT_EQ(added.to_vector<float>(), sums);
+  }
+  ThreadPool::shared().set_threads(0);
 }
 
 }  // namespace

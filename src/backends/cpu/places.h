@@ -23,8 +23,8 @@ class BlockPlaces {
   void read_all(std::span<int64_t> offsets) const;
   // Calls f(first, offsets, later) for pieces of the blocks begin … end - 1, so short that their
   // offsets stay in the cache. later[i] is the offset of the block `ahead` after that of
-  // offsets[i]; there are fewer of them at the end. Both lie in one array: later[i], if it is there,
-  // is offsets.data()[ahead + i]. ahead: at most kMostAhead.
+  // offsets[i]; there are fewer of them at the end. Both lie in one array: later[i], if it is
+  // there, is offsets.data()[ahead + i]. ahead: at most kMostAhead.
   static constexpr size_t kMostAhead = 64;
   static constexpr int64_t kChunk = 512;  // places of a piece, at most
   template <class F>
