@@ -5,8 +5,10 @@
 //
 // q is [B, H, L, K], k [B, G, S, K], v [B, G, S, V], all floating; H is a multiple of G, and query
 // head h reads key head h / (H/G). The result is [B, H, L, V] in the promoted dtype. Scores,
-// softmax and sums are float32 (float64 if an input is), whatever the dtypes; nothing of size L x S
-// is stored.
+// softmax and sums are float32 (float64 if an input is), whatever the dtypes, but that weights may
+// be rounded to bfloat16 where all inputs are: the result then errs by at most 2^-8 times the
+// weighted mean of |value - result| more, before it is rounded itself. Nothing of size L x S is
+// stored.
 //
 // Which keys a query sees is said by numbers, not by a mask in memory:
 //

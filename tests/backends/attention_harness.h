@@ -80,10 +80,13 @@ struct Inputs {
   }
 };
 
-// The definition, element by element.
-inline std::vector<double> expected(const Case& c, const Inputs& in) {
+// The definition, element by element. `spread`, if given, takes the weighted means of the values'
+// distances from the result.
+inline std::vector<double> expected(const Case& c, const Inputs& in,
+                                    std::vector<double>* spread = nullptr) {
   const AttentionOptions& o = c.options;
   std::vector<double> out(static_cast<size_t>(c.B * c.H * c.L * c.V), 0.0);
+  if (spread) spread->assign(out.size(), 0.0);
   for (int64_t row = 0; row < c.B * c.H * c.L; ++row) {
     const int64_t i = row % c.L, h = row / c.L % c.H, b = row / c.L / c.H, g = h / (c.H / c.G);
     std::vector<double> scores(static_cast<size_t>(c.S), -std::numeric_limits<double>::infinity());
@@ -107,9 +110,15 @@ inline std::vector<double> expected(const Case& c, const Inputs& in) {
     }
     if (std::isinf(largest)) continue;
     for (double& x : scores) total += x = std::exp(x - largest);
+    auto value = [&](int64_t s, int64_t d) {
+      return in.v_values[((b * c.G + g) * c.S + s) * c.V + d];
+    };
     for (int64_t s = 0; s < c.S; ++s)
       for (int64_t d = 0; scores[s] > 0 && d < c.V; ++d)
-        out[row * c.V + d] += scores[s] / total * in.v_values[((b * c.G + g) * c.S + s) * c.V + d];
+        out[row * c.V + d] += scores[s] / total * value(s, d);
+    for (int64_t s = 0; spread && s < c.S; ++s)
+      for (int64_t d = 0; scores[s] > 0 && d < c.V; ++d)
+        (*spread)[row * c.V + d] += scores[s] / total * std::abs(value(s, d) - out[row * c.V + d]);
   }
   return out;
 }

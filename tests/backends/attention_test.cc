@@ -92,6 +92,125 @@ TEST(CpuAttention, Types) {
   });
 }
 
+// A result is a mean of values by weights that err by 2^-8 of themselves at most (rounding to
+// bfloat16) and what float32 scores err by, and is rounded to bfloat16 itself.
+void check_bfloat16(const Case& c, const Inputs& in) {
+  std::vector<double> spread;
+  const std::vector<double> wanted = expected(c, in, &spread);
+  const std::vector<double> got = attention(in.q, in.k, in.v, in.options).to_vector<double>();
+  constexpr double kRounding = 0x1p-8, kWeight = kRounding + 1e-4;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double mean = kWeight / (1 - kWeight) * spread[i] + 1e-5;
+    ASSERT_LE(std::abs(got[i] - wanted[i]), mean + kRounding * (std::abs(wanted[i]) + mean))
+        << c.name() << " at " << i << ": " << got[i] << " for " << wanted[i];
+  }
+}
+Case bfloat16_case(int64_t L, int64_t S, int64_t K, int64_t V) {
+  Case c{.B = 1, .H = 2, .G = 1, .L = L, .S = S, .K = K, .V = V};
+  c.options = {.scale = 1 / std::sqrt(static_cast<double>(K)), .causal = true};
+  c.dtype = c.cache_dtype = Dtype::BF16;
+  return c;
+}
+
+TEST(CpuAttention, Bfloat16Sizes) {
+  on_instruction_sets([] {
+    for (int64_t size : {1, 2, 7, 16, 33, 64, 80, 95, 96, 128, 192, 256}) {
+      Case c = bfloat16_case(70, 140, size, size);
+      check_bfloat16(c, Inputs(c));
+      c.V = 40;
+      c.options.causal = false;
+      check_bfloat16(c, Inputs(c));
+    }
+  });
+}
+
+TEST(CpuAttention, Bfloat16LengthsAndMasks) {
+  on_instruction_sets([] {
+    for (int64_t L : {5, 24, 47, 97, 200}) {
+      // Two keys: errors of weights do not make up for each other.
+      for (int32_t length : {1, 2, 3, 127, 129, 259}) {
+        Case c = bfloat16_case(L, 300, 24, 20);
+        c.options.causal = false;
+        c.lengths = {length};
+        check_bfloat16(c, Inputs(c));
+        c.options = {.scale = 0.3, .causal = true, .window = 69};
+        c.offsets = {length - static_cast<int32_t>(L) / 2};
+        check_bfloat16(c, Inputs(c));
+        c.options.window = 0;
+        for (double scale : {-0.4, 0.0, 1e-35, 30.0}) {
+          c.options.scale = scale;
+          check_bfloat16(c, Inputs(c));
+        }
+      }
+      Case c = bfloat16_case(L, 200, 32, 32);
+      c.mask = {2, L, 200};
+      for (bool is_bool : {false, true}) {
+        c.bool_mask = is_bool;
+        check_bfloat16(c, Inputs(c));
+        c.options.softcap = 2;
+        check_bfloat16(c, Inputs(c));
+      }
+    }
+  });
+}
+
+// Scores that grow from key to key, and those that fall from 2000 on.
+TEST(CpuAttention, Bfloat16ScoresOfAnySize) {
+  on_instruction_sets([] {
+    for (double first : {0.0, 2000.0}) {
+      Case c = bfloat16_case(50, 700, 8, 16);
+      c.options = {.scale = 1};
+      Inputs in(c);
+      StreamScope on_ref(default_stream({DeviceKind::Ref}));
+      for (size_t i = 0; i < in.k_values.size(); ++i)
+        in.k_values[i] = i % 8 == 0 ? std::abs(first - std::floor(i / 8.0)) : 0;
+      in.k = astype(Array::from<double>(in.k_values, in.k.shape()), Dtype::BF16).eval();
+      in.k_values = in.k.to_vector<double>();
+      for (size_t i = 0; i < in.q_values.size(); ++i) in.q_values[i] = 1;
+      in.q = astype(Array::from<double>(in.q_values, in.q.shape()), Dtype::BF16).eval();
+      StreamScope on_cpu(default_stream({DeviceKind::Cpu}));
+      check_bfloat16(c, in);
+    }
+  });
+}
+
+// The sum of the weights as they were rounded divides the sum of values.
+TEST(CpuAttention, Bfloat16MeansOfOneValueAreThatValue) {
+  on_instruction_sets([] {
+    Case c = bfloat16_case(60, 60, 64, 48);
+    Inputs in(c);
+    StreamScope on_ref(default_stream({DeviceKind::Ref}));
+    Array row = slice_axis(in.v, 2, 0, 1);
+    in.v = astype(broadcast_to(row, in.v.shape()), Dtype::BF16);
+    Array wanted = broadcast_to(row, {1, 2, 60, 48}).eval();
+    in.v.eval();
+    StreamScope on_cpu(default_stream({DeviceKind::Cpu}));
+    EXPECT_EQ(attention(in.q, in.k, in.v, in.options).to_vector<float>(),
+              wanted.to_vector<float>());
+  });
+}
+
+// NaN in a key or a value reaches the queries that see it, and no others.
+TEST(CpuAttention, Bfloat16KeepsNaN) {
+  on_instruction_sets([] {
+    for (bool in_keys : {true, false}) {
+      Case c = bfloat16_case(300, 300, 32, 32);
+      Inputs in(c);
+      StreamScope on_ref(default_stream({DeviceKind::Ref}));
+      Array here = equal(reshape(arange(300), {1, 1, 300, 1}), 250);
+      Array& which = in_keys ? in.k : in.v;
+      which = astype(where(here, std::nan(""), which), Dtype::BF16).eval();
+      StreamScope on_cpu(default_stream({DeviceKind::Cpu}));
+      std::vector<float> out = attention(in.q, in.k, in.v, in.options).to_vector<float>();
+      for (size_t row = 0; row < 600; ++row) {
+        if (row % 300 >= 192 && row % 300 < 250) continue;  // may be read with their neighbours
+        for (size_t i = 0; i < 32; ++i)
+          ASSERT_EQ(std::isnan(out[row * 32 + i]), row % 300 >= 250) << in_keys << " row " << row;
+      }
+    }
+  });
+}
+
 // The cotangents of q, k and v, from one device.
 Arrays cotangents(const Case& c, const Inputs& in, DeviceKind device) {
   StreamScope scope(default_stream({device}));

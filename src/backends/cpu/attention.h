@@ -15,7 +15,8 @@ inline constexpr int64_t kDecodeSlots = 512;
 size_t attention_decode_workspace(const AttentionJob& job);
 void attention_decode(const AttentionJob& job, std::span<std::byte> workspace);
 
-// Many query rows: blocks of them against blocks of keys.
+// Many query rows: blocks of them against blocks of keys. bfloat16 weights where all inputs are and
+// the processor multiplies pairs of them faster.
 void attention_prefill(const AttentionJob& job);
 
 // Cotangents of q, k and v for that of the result; parallel over key heads. All outputs are

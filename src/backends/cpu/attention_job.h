@@ -57,6 +57,9 @@ struct AttentionJob {
       if (mask.shape[i] == 1) mask.strides[i] = 0;
   }
 
+  bool is_bfloat16() const {
+    return q.dtype == Dtype::BF16 && k.dtype == Dtype::BF16 && v.dtype == Dtype::BF16;
+  }
   int64_t rows() const { return queries * ratio; }
   int64_t head_of(int64_t g, int64_t row) const { return g * ratio + row % ratio; }
 

@@ -1,5 +1,10 @@
 // Attention of many query rows: blocks of rows against blocks of keys, with a running maximum and
 // sum for each row (flash attention). A task is one block of rows; it owns its rows of the result.
+//
+// Where pairs of bfloat16 numbers are multiplied faster (attention_operands-inl.h), weights are
+// rounded to bfloat16 for their product with the values. They are divided by the sum of what they
+// were rounded to: a result is a mean of values, and errs by at most 2^-8 times the mean of |value
+// - result| (and what float32 scores err by) before it is rounded itself.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/attention_prefill.cc"
 #include <algorithm>
@@ -11,7 +16,9 @@
 #include <hwy/foreach_target.h>
 
 #include "backends/cpu/attention.h"
+#include "backends/cpu/attention_pairs-inl.h"
 #include "backends/cpu/attention_tiles-inl.h"
+#include "backends/cpu/gemm_kernels.h"
 #include "base/thread_pool.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,15 +34,26 @@ constexpr int64_t kBlockKeys = 128;
 struct Running {
   Panel panel;
   float* sums;     // [v_size][width]: weighted values
-  float* largest;  // [width]
+  float* largest;  // [width]: the largest score; of pairs, what weights are relative to
   float* total;    // [width]: sum of the weights
 };
+
+// What was summed so far of one lane vector, rescaled.
+void rescale(const Running& running, int64_t lane, VF32 factor) {
+  const F32 d;
+  const int64_t width = running.panel.width;
+  if (hn::AllTrue(d, hn::Eq(factor, hn::Set(d, 1.0f)))) return;
+  for (int64_t i = 0; i < running.panel.job.v_size; ++i) {
+    float* p = running.sums + i * width + lane;
+    hn::StoreU(hn::Mul(hn::LoadU(d, p), factor), d, p);
+  }
+}
 
 // Turns a block's scores into weights, relative to the largest so far; what was summed before is
 // rescaled.
 void weigh(const Running& running, int64_t count, float* scores) {
   const F32 d;
-  const int64_t width = running.panel.width, v_size = running.panel.job.v_size;
+  const int64_t width = running.panel.width;
   for (int64_t lane = 0; lane < width; lane += kLanes) {
     const auto before = hn::LoadU(d, running.largest + lane);
     const auto largest = largest_score(d, before, scores + lane, width, count);
@@ -45,40 +63,8 @@ void weigh(const Running& running, int64_t count, float* scores) {
     const auto total = hn::MulAdd(hn::LoadU(d, running.total + lane), factor, sum);
     hn::StoreU(total, d, running.total + lane);
     hn::StoreU(largest, d, running.largest + lane);
-    if (hn::AllTrue(d, hn::Eq(factor, hn::Set(d, 1.0f)))) continue;
-    for (int64_t i = 0; i < v_size; ++i) {
-      float* p = running.sums + i * width + lane;
-      hn::StoreU(hn::Mul(hn::LoadU(d, p), factor), d, p);
-    }
+    rescale(running, lane, factor);
   }
-}
-
-// Rows that saw nothing are zeros. `row` takes one row.
-void store_rows(const Running& running, float* row) {
-  const Panel& panel = running.panel;
-  const AttentionJob& job = panel.job;
-  for (int64_t lane = 0; lane < panel.rows; ++lane) {
-    const float factor = running.total[lane] == 0 ? 0 : 1 / running.total[lane];
-    for (int64_t i = 0; i < job.v_size; ++i) row[i] = running.sums[i * panel.width + lane] * factor;
-    store_row(row, job.v_size, job.out,
-              AttentionJob::offset_of(job.out, panel.b, panel.head_of(lane), panel.query_of(lane)));
-  }
-}
-
-Running make_panel(const AttentionJob& job, int64_t b, int64_t g, int64_t first, int64_t rows,
-                   int64_t offset, Scratch& scratch, float* row) {
-  const int64_t width = padded_to_lanes(rows);
-  float* queries = scratch.take(job.k_size * width);
-  auto* positions = reinterpret_cast<int32_t*>(scratch.take(width));
-  Running running{{job, b, g, first, rows, width, queries, positions},
-                  scratch.take(job.v_size * width),
-                  scratch.take(width),
-                  scratch.take(width)};
-  pack_queries(running.panel, offset, row);
-  std::fill_n(running.sums, job.v_size * width, 0.0f);
-  std::fill_n(running.largest, width, kMinusInfinity);
-  std::fill_n(running.total, width, 0.0f);
-  return running;
 }
 
 // The keys of a block that any row of the panel sees.
@@ -92,46 +78,182 @@ KeyBlock seen_by_panel(const Panel& panel, int64_t offset, const KeyBlock& block
           any.begin >= all.begin && any.end <= all.end};
 }
 
+// How blocks are multiplied: as floats, converted where they are not.
+struct ByFloats {
+  static void pack(const Panel& panel, int64_t offset, float* row) {
+    pack_queries(panel, offset, row);
+  }
+  static Left keys(const View& k, int64_t b, int64_t g, const KeyBlock& block, float* buffer) {
+    return float_rows(k, b, g, block.begin, block.count, buffer);
+  }
+  static Left values(const View& v, int64_t b, int64_t g, const KeyBlock& block, float* buffer) {
+    return float_rows(v, b, g, block.begin, block.count, buffer);
+  }
+  // Adds what the panel sees of a block whose keys and values are given.
+  static void add(const Running& running, int64_t offset, const KeyBlock& block, Left k, Left v,
+                  float* scores) {
+    const Panel& panel = running.panel;
+    const KeyBlock own = seen_by_panel(panel, offset, block);
+    if (own.count <= 0) return;
+    const int64_t skipped = own.begin - block.begin;
+    score_block(panel, own, {k.data + skipped * k.stride, k.stride}, scores, nullptr);
+    weigh(running, own.count, scores);
+    multiply<Side::Transposed>(panel.job.v_size, panel.width, own.count,
+                               {v.data + skipped * v.stride, v.stride}, {scores, panel.width},
+                               {running.sums, panel.width}, true);
+  }
+};
+
+#if MICA_PAIRS
+// Weights grow to 2 to this power at most before what they are relative to follows.
+constexpr float kPowersAbove = 8;
+
+// As weigh(), of scores that are still to be multiplied by `scale`. Weights are powers of two,
+// relative to a whole power, so that nothing is rounded when that changes.
+void weigh_by_pairs(const Running& running, int64_t count, float scale, float* scores) {
+  const F32 d;
+  const int64_t width = running.panel.width;
+  const auto factor = hn::Set(d, scale * 1.44269504088896341f);
+  const auto none = hn::Set(d, kMinusInfinity);
+  for (int64_t lane = 0; lane < width; lane += kLanes) {
+    float *base = running.largest + lane, *total = running.total + lane;
+    const auto top = hn::Mul(largest_score(d, none, scores + lane, width, count), factor);
+    const auto before = hn::LoadU(d, base);
+    const auto grown = hn::Gt(top, hn::Add(before, hn::Set(d, kPowersAbove)));
+    if (!hn::AllFalse(d, grown)) {
+      const auto now = hn::IfThenElse(grown, hn::Ceil(top), before);
+      const auto change =
+          hn::IfThenElse(grown, power_of_two(d, hn::Sub(before, now)), hn::Set(d, 1.0f));
+      hn::StoreU(now, d, base);
+      hn::StoreU(hn::Mul(hn::LoadU(d, total), change), d, total);
+      rescale(running, lane, change);
+    }
+    const auto sum =
+        weigh_pairs(d, factor, finite_base(d, hn::LoadU(d, base)), scores + lane, width, count);
+    hn::StoreU(hn::Add(hn::LoadU(d, total), sum), d, total);
+  }
+}
+
+// Scores and weighted values by pairs of bfloat16 numbers.
+struct ByPairs {
+  static void pack(const Panel& panel, int64_t offset, float*) {
+    pack_pairs(panel, panel.job.q, panel.queries);
+    place_queries(panel, offset);
+  }
+  static Left keys(const View& k, int64_t b, int64_t g, const KeyBlock& block, float* buffer) {
+    return pairs_along(k, b, g, block.begin, block.count, buffer);
+  }
+  static Left values(const View& v, int64_t b, int64_t g, const KeyBlock& block, float* buffer) {
+    return pairs_across(v, b, g, block.begin, block.count, buffer);
+  }
+  static void add(const Running& running, int64_t offset, const KeyBlock& block, Left k, Left v,
+                  float* scores) {
+    const Panel& panel = running.panel;
+    KeyBlock own = seen_by_panel(panel, offset, block);
+    if (own.count <= 0) return;
+    if ((own.begin - block.begin) % 2 != 0) {  // pairs of keys begin at even places of the block
+      --own.begin, ++own.count;
+      own.all_seen = false;
+    }
+    const int64_t skipped = own.begin - block.begin;
+    multiply<Side::AsStored, Operands::Pairs>(
+        own.count, panel.width, (panel.job.k_size + 1) / 2, {k.data + skipped * k.stride, k.stride},
+        {panel.queries, panel.width}, {scores, panel.width}, false);
+    const float rest = scale_before_masks(panel, own.count, scores);
+    finish_scores(panel, own, scores, nullptr);
+    weigh_by_pairs(running, own.count, rest, scores);
+    multiply<Side::Transposed, Operands::Pairs>(panel.job.v_size, panel.width, (own.count + 1) / 2,
+                                                {v.data + skipped / 2 * v.stride, v.stride},
+                                                {scores, panel.width}, {running.sums, panel.width},
+                                                true);
+  }
+
+ private:
+  // Scales the scores if what follows needs that; returns what they are to be multiplied by yet.
+  static float scale_before_masks(const Panel& panel, int64_t count, float* scores) {
+    const F32 d;
+    const ops::AttentionParams& params = *panel.job.params;
+    const float scale = static_cast<float>(params.scale);
+    const bool later = scale >= 1e-30f && params.softcap <= 0 && !panel.job.mask.data;
+    for (int64_t i = 0; !later && i < count * panel.width; i += kLanes)
+      hn::StoreU(hn::Mul(hn::LoadU(d, scores + i), hn::Set(d, scale)), d, scores + i);
+    return later ? scale : 1;
+  }
+};
+#endif
+
+template <class By>
+Running make_panel(const AttentionJob& job, int64_t b, int64_t g, int64_t first, int64_t rows,
+                   int64_t offset, Scratch& scratch, float* row) {
+  const int64_t width = padded_to_lanes(rows), v_size = padded_to_lanes(job.v_size);
+  float* queries = scratch.take(padded_to_lanes(job.k_size) * width);
+  auto* positions = reinterpret_cast<int32_t*>(scratch.take(width));
+  Running running{{job, b, g, first, rows, width, queries, positions},
+                  scratch.take(v_size * width),
+                  scratch.take(width),
+                  scratch.take(width)};
+  By::pack(running.panel, offset, row);
+  std::fill_n(running.sums, v_size * width, 0.0f);
+  std::fill_n(running.largest, width, kMinusInfinity);
+  std::fill_n(running.total, width, 0.0f);
+  return running;
+}
+
+// Rows that saw nothing are zeros. `rows` takes kLanes rows.
+void store_rows(const Running& running, float* rows) {
+  const F32 d;
+  const Panel& panel = running.panel;
+  const AttentionJob& job = panel.job;
+  const int64_t stride = padded_to_lanes(job.v_size);
+  for (int64_t lane = 0; lane < panel.rows; lane += kLanes) {
+    const auto total = hn::LoadU(d, running.total + lane);
+    const auto nothing = hn::Eq(total, hn::Zero(d));
+    const auto factor = hn::IfThenZeroElse(nothing, hn::Div(hn::Set(d, 1.0f), total));
+    columns_to_rows(running.sums + lane, panel.width, job.v_size, factor, rows, stride);
+    for (int64_t i = 0; i < std::min(kLanes, panel.rows - lane); ++i)
+      store_row(rows + i * stride, job.v_size, job.out,
+                AttentionJob::offset_of(job.out, panel.b, panel.head_of(lane + i),
+                                        panel.query_of(lane + i)));
+  }
+}
+
 int64_t prefill_block_rows() { return kBlockRows; }
 
 // Rows first … first + count - 1 of key head g of sequence b.
-void prefill_block(const AttentionJob& job, int64_t b, int64_t g, int64_t first, int64_t count) {
-  const int64_t longest = padded_to_lanes(std::max(job.k_size, job.v_size));
-  Scratch scratch(Scratch::padded(kBlockKeys * job.k_size) +
-                  Scratch::padded(kBlockKeys * job.v_size) +
-                  Scratch::padded(kBlockKeys * kPanelLanes) + Scratch::padded(longest) +
-                  kBlockPanels * Scratch::padded(kPanelLanes) * (job.k_size + job.v_size + 3));
-  float* keys = scratch.take(kBlockKeys * job.k_size);
-  float* values = scratch.take(kBlockKeys * job.v_size);
+template <class By>
+void prefill_rows(const AttentionJob& job, int64_t b, int64_t g, int64_t first, int64_t count) {
+  const int64_t k_size = padded_to_lanes(job.k_size), v_size = padded_to_lanes(job.v_size);
+  const int64_t rows = kLanes * std::max(k_size, v_size);
+  Scratch scratch(Scratch::padded(kBlockKeys * k_size) + Scratch::padded(kBlockKeys * v_size) +
+                  Scratch::padded(kBlockKeys * kPanelLanes) + Scratch::padded(rows) +
+                  kBlockPanels * Scratch::padded(kPanelLanes) * (k_size + v_size + 3));
+  float* keys = scratch.take(kBlockKeys * k_size);
+  float* values = scratch.take(kBlockKeys * v_size);
   float* scores = scratch.take(kBlockKeys * kPanelLanes);
-  float* row = scratch.take(longest);
+  float* some_rows = scratch.take(rows);
   const Sequence sequence = job.sequence(b);
   std::array<std::optional<Running>, kBlockPanels> panels;
   for (int64_t row0 = 0, i = 0; row0 < count; row0 += kPanelLanes, ++i)
-    panels[static_cast<size_t>(i)].emplace(make_panel(job, b, g, first + row0,
-                                                      std::min(kPanelLanes, count - row0),
-                                                      sequence.offset, scratch, row));
+    panels[static_cast<size_t>(i)].emplace(make_panel<By>(job, b, g, first + row0,
+                                                          std::min(kPanelLanes, count - row0),
+                                                          sequence.offset, scratch, some_rows));
   const int64_t oldest = sequence.offset + first / job.ratio;
   const int64_t newest = sequence.offset + (first + count - 1) / job.ratio;
   for_each_block(job, sequence, oldest, newest, kBlockKeys, [&](const KeyBlock& block) {
-    const Left k = float_rows(job.k, b, g, block.begin, block.count, keys);
-    const Left v = float_rows(job.v, b, g, block.begin, block.count, values);
-    for (const auto& panel : panels) {
-      if (!panel) continue;
-      const Running& running = *panel;
-      const int64_t width = running.panel.width;
-      const KeyBlock own = seen_by_panel(running.panel, sequence.offset, block);
-      if (own.count <= 0) continue;
-      const int64_t skipped = own.begin - block.begin;
-      score_block(running.panel, own, {k.data + skipped * k.stride, k.stride}, scores, nullptr);
-      weigh(running, own.count, scores);
-      multiply<Side::Transposed>(job.v_size, width, own.count,
-                                 {v.data + skipped * v.stride, v.stride}, {scores, width},
-                                 {running.sums, width}, true);
-    }
+    const Left k = By::keys(job.k, b, g, block, keys), v = By::values(job.v, b, g, block, values);
+    for (const auto& panel : panels)
+      if (panel) By::add(*panel, sequence.offset, block, k, v, scores);
   });
   for (const auto& panel : panels)
-    if (panel) store_rows(*panel, row);
+    if (panel) store_rows(*panel, some_rows);
+}
+
+void prefill_block(const AttentionJob& job, int64_t b, int64_t g, int64_t first, int64_t count,
+                   [[maybe_unused]] bool by_pairs) {
+#if MICA_PAIRS
+  if (by_pairs) return prefill_rows<ByPairs>(job, b, g, first, count);
+#endif
+  prefill_rows<ByFloats>(job, b, g, first, count);
 }
 
 }  // namespace
@@ -149,12 +271,14 @@ HWY_EXPORT(prefill_block);
 void attention_prefill(const AttentionJob& job) {
   const int64_t step = HWY_DYNAMIC_DISPATCH(prefill_block_rows)();
   const int64_t blocks = (job.rows() + step - 1) / step, heads = job.batch * job.kv_heads;
+  const bool by_pairs = job.is_bfloat16() && bfloat16_pair_kernels() != nullptr;
   ThreadPool::shared().parallel_for(heads * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       // Late blocks see the most keys under a causal mask: they go first.
       const int64_t head = i % heads, first = (blocks - 1 - i / heads) * step;
+      const int64_t count = std::min(step, job.rows() - first);
       HWY_DYNAMIC_DISPATCH(prefill_block)
-      (job, head / job.kv_heads, head % job.kv_heads, first, std::min(step, job.rows() - first));
+      (job, head / job.kv_heads, head % job.kv_heads, first, count, by_pairs);
     }
   });
 }

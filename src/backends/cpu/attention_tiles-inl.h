@@ -18,10 +18,12 @@
 #include <limits>
 
 #include "backends/cpu/attention_job.h"
+#include "backends/cpu/attention_operands-inl.h"
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/scratch.h"
+#include "backends/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
@@ -56,7 +58,7 @@ struct Rows {
 };
 
 // c[i][...] = (or +=) sum over k of a(i, k) * b[k][...]: kRows rows of kVectors vectors.
-template <int kRows, int kVectors, Side kSide>
+template <int kRows, int kVectors, Side kSide, Operands kOperands>
 HWY_INLINE void multiply_tile(int64_t inner, Left a, Rows<const float> b, Rows<float> c,
                               bool accumulate) {
   const F32 d;
@@ -81,9 +83,10 @@ HWY_INLINE void multiply_tile(int64_t inner, Left a, Rows<const float> b, Rows<f
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const float* p = kSide == Side::AsStored ? rows[i / 3] + i % 3 * a.stride + k : a.data + i;
-      const VF32 left = hn::Set(d, *p);
+      const VF32 left = element_in_all<kOperands>(d, p);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(left, right[j], sums[i][j]);
+      for (int j = 0; j < kVectors; ++j)
+        sums[i][j] = add_product<kOperands>(left, right[j], sums[i][j]);
     }
     if (kSide == Side::Transposed) a.data += a.stride;
   }
@@ -94,44 +97,45 @@ HWY_INLINE void multiply_tile(int64_t inner, Left a, Rows<const float> b, Rows<f
     for (int j = 0; j < kVectors; ++j) hn::StoreU(sums[i][j], d, to + j * kLanes);
 }
 
-template <int kRows, int kVectors, Side kSide>
+template <int kRows, int kVectors, Side kSide, Operands kOperands>
 void multiply_rest(int64_t rows, int64_t inner, Left a, Rows<const float> b, Rows<float> c,
                    bool accumulate) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) return multiply_tile<kRows, kVectors, kSide>(inner, a, b, c, accumulate);
-    multiply_rest<kRows - 1, kVectors, kSide>(rows, inner, a, b, c, accumulate);
+    if (rows == kRows)
+      return multiply_tile<kRows, kVectors, kSide, kOperands>(inner, a, b, c, accumulate);
+    multiply_rest<kRows - 1, kVectors, kSide, kOperands>(rows, inner, a, b, c, accumulate);
   }
 }
 
 // The same for any number of rows.
-template <int kVectors, Side kSide>
+template <int kVectors, Side kSide, Operands kOperands>
 void multiply_panel(int64_t rows, int64_t inner, Left a, Rows<const float> b, Rows<float> c,
                     bool accumulate) {
   constexpr int kRows = kVectors > kPanelVectors ? kTileRows * 3 / 4 : kTileRows;
   const int64_t step = kSide == Side::AsStored ? a.stride : 1;
   for (; rows >= kRows; rows -= kRows) {
-    multiply_tile<kRows, kVectors, kSide>(inner, a, b, c, accumulate);
+    multiply_tile<kRows, kVectors, kSide, kOperands>(inner, a, b, c, accumulate);
     a.data += kRows * step;
     c.data += kRows * c.stride;
   }
-  multiply_rest<kRows - 1, kVectors, kSide>(rows, inner, a, b, c, accumulate);
+  multiply_rest<kRows - 1, kVectors, kSide, kOperands>(rows, inner, a, b, c, accumulate);
 }
 
 // The same for any number of columns, rounded up to vectors: rows of b and c are padded to that.
-template <Side kSide>
+template <Side kSide, Operands kOperands = Operands::Floats>
 void multiply(int64_t rows, int64_t columns, int64_t inner, Left a, Rows<const float> b,
               Rows<float> c, bool accumulate) {
   constexpr int64_t kWide = (kPanelVectors + 1) * kLanes;
   const int64_t step = columns % kWide == 0 ? kWide : kPanelLanes;
   for (; columns > 0; columns -= step) {
     if (step == kWide)
-      multiply_panel<kPanelVectors + 1, kSide>(rows, inner, a, b, c, accumulate);
+      multiply_panel<kPanelVectors + 1, kSide, kOperands>(rows, inner, a, b, c, accumulate);
     else if (columns > 2 * kLanes)
-      multiply_panel<3, kSide>(rows, inner, a, b, c, accumulate);
+      multiply_panel<3, kSide, kOperands>(rows, inner, a, b, c, accumulate);
     else if (columns > kLanes)
-      multiply_panel<2, kSide>(rows, inner, a, b, c, accumulate);
+      multiply_panel<2, kSide, kOperands>(rows, inner, a, b, c, accumulate);
     else
-      multiply_panel<1, kSide>(rows, inner, a, b, c, accumulate);
+      multiply_panel<1, kSide, kOperands>(rows, inner, a, b, c, accumulate);
     b.data += step;
     c.data += step;
   }
@@ -178,13 +182,31 @@ inline void store_row(const float* from, int64_t size, const View& view, int64_t
   });
 }
 
+// Columns lane … lane + kLanes - 1 of `size` rows of floats, `width` apart, times `factor`, as rows
+// of `stride` floats each. Both sides have room for sizes rounded up to vectors.
+inline void columns_to_rows(const float* columns, int64_t width, int64_t size, VF32 factor,
+                            float* rows, [[maybe_unused]] int64_t stride) {
+  [[maybe_unused]] const F32 d;
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t i = 0; i < size; ++i) rows[i] = hn::GetLane(factor) * columns[i * width];
+#else
+  for (int64_t i = 0; i < size; i += kLanes) {
+    VF32 block[kLanes];
+    for (int64_t j = 0; j < kLanes; ++j)
+      block[j] = hn::Mul(hn::LoadU(d, columns + (i + j) * width), factor);
+    transpose(block);
+    for (int64_t j = 0; j < kLanes; ++j) hn::StoreU(block[j], d, rows + j * stride + i);
+  }
+#endif
+}
+
 // Up to kPanelLanes query rows of key head g of sequence b. Lanes beyond the last row repeat it.
 struct Panel {
   const AttentionJob& job;
   int64_t b, g;
   int64_t first, rows;
   int64_t width;       // rows rounded up to vectors
-  float* queries;      // [k_size][width], scaled
+  float* queries;      // [k_size][width], scaled; or pairs: [pair_places(k_size)][width]
   int32_t* positions;  // [width]
 
   int64_t row_of(int64_t lane) const { return first + std::min(lane, rows - 1); }
@@ -201,6 +223,11 @@ inline void fetch_query(const Panel& panel, const View& view, int64_t lane) {
   fetch_row(view.data + at * size_of(view.dtype), bytes);
 }
 
+inline void place_queries(const Panel& panel, int64_t offset) {
+  for (int64_t lane = 0; lane < panel.width; ++lane)
+    panel.positions[lane] = static_cast<int32_t>(offset + panel.query_of(lane));
+}
+
 // `buffer` takes one row.
 inline void pack_queries(const Panel& panel, int64_t offset, float* buffer) {
   const AttentionJob& job = panel.job;
@@ -211,8 +238,8 @@ inline void pack_queries(const Panel& panel, int64_t offset, float* buffer) {
     const Left from = float_rows(job.q, panel.b, panel.head_of(lane), i, 1, buffer);
     for (int64_t k = 0; k < job.k_size; ++k)
       panel.queries[k * panel.width + lane] = from.data[k] * scale;
-    panel.positions[lane] = static_cast<int32_t>(offset + i);
   }
+  place_queries(panel, offset);
 }
 
 // A block of keys: slots begin … begin + count - 1; if all_seen, every query sees all by position.
@@ -276,14 +303,11 @@ inline void add_mask(const Panel& panel, const KeyBlock& block, float* scores) {
   }
 }
 
-// Masked scores of a panel with a block of keys, [block.count][width]. With a soft cap, `slopes`
-// (if given) takes the derivative of the capped by the plain score.
-inline void score_block(const Panel& panel, const KeyBlock& block, Left keys, float* scores,
-                        float* slopes) {
+// Caps and masks the scores of a panel with a block of keys, [block.count][width]. With a soft cap,
+// `slopes` (if given) takes the derivative of the capped by the plain score.
+inline void finish_scores(const Panel& panel, const KeyBlock& block, float* scores, float* slopes) {
   const AttentionJob& job = panel.job;
   const int64_t count = block.count * panel.width;
-  multiply<Side::AsStored>(block.count, panel.width, job.k_size, keys, {panel.queries, panel.width},
-                           {scores, panel.width}, false);
   if (job.params->softcap > 0) {
     const float cap = static_cast<float>(job.params->softcap);
     cap_scores(scores, count, cap);
@@ -292,6 +316,13 @@ inline void score_block(const Panel& panel, const KeyBlock& block, Left keys, fl
   }
   if (!block.all_seen) hide_by_position(panel, block, scores);
   if (job.mask.data) add_mask(panel, block, scores);
+}
+
+inline void score_block(const Panel& panel, const KeyBlock& block, Left keys, float* scores,
+                        float* slopes) {
+  multiply<Side::AsStored>(block.count, panel.width, panel.job.k_size, keys,
+                           {panel.queries, panel.width}, {scores, panel.width}, false);
+  finish_scores(panel, block, scores, slopes);
 }
 
 // Where nothing was seen, any finite base gives weights of zero.
