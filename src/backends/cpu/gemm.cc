@@ -107,7 +107,9 @@ struct Blocks {
     row_blocks = ceil_div(g.m, kMaxRows);
     column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
     // Whole groups of quantized matrices.
-    depth = std::min(g.k, align_up(ceil_div(g.k, ceil_div(g.k, kGemmDepth)), 128));
+    const int64_t unit = g.group > 0 ? g.group : 128;
+    const int64_t most = g.group > 0 ? 2 * kGemmDepth : kGemmDepth;
+    depth = std::min(g.k, align_up(ceil_div(g.k, ceil_div(g.k, most)), unit));
     rows = ceil_div(g.m, row_blocks);
     columns = ceil_div(g.n, column_blocks);
     left_panel = align_up(depth * kernels.rows + kPanelSlack, 64 / sizeof(T));
@@ -354,6 +356,7 @@ class BlockRun {
                      .accumulate = k0 > 0,
                      .ahead = {reinterpret_cast<const std::byte*>(panel)}};
     const bool rounds = b_.rounds && k0 + kc == g_.k;
+    tile.group = g_.group;
     tile.rounded_stride = g_.out.row_stride * size_of(g_.out.dtype);
     tile.dtype = g_.out.dtype;
     for (int64_t i = left0; i < left1; ++i) {

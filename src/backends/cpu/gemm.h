@@ -77,7 +77,8 @@ struct Gemm {
   // Operands of the product that follows, laid out as those of this one: fetched meanwhile.
   const std::byte *next_left = nullptr, *next_right = nullptr;
   const GemmKernels<T>* kernels = nullptr;  // others than those of T; k is in their terms
-  bool half_term = false;                   // the last of which is a pair with its first half only
+  int64_t group = 0;       // if given, so many terms are never cut apart (GemmTile::group)
+  bool half_term = false;  // the last of which is a pair with its first half only
 
   size_t workspace() const;
   // What this or any smaller m needs.

@@ -59,6 +59,7 @@ struct GemmTile {
   std::byte* rounded = nullptr;
   int64_t rounded_stride = 0;
   Dtype dtype = Dtype::F32;
+  int64_t group = 0;  // terms that are never cut apart, if given
 };
 
 template <class T>

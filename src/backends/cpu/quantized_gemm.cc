@@ -4,6 +4,7 @@
 #include "backends/cpu/dots.h"
 #include "backends/cpu/quantized.h"
 #include "backends/cpu/quantized_int8.h"
+#include "backends/cpu/quantized_pairs.h"
 #include "backends/cpu/scratch.h"
 #include "base/thread_pool.h"
 
@@ -126,16 +127,22 @@ QuantizedGemm<T> row_of(const QuantizedGemm<T>& q, int64_t row) {
   return one;
 }
 
+void run_as_floats(const QuantizedGemm<float>& q, std::span<const int64_t> rows,
+                   std::span<std::byte> workspace) {
+  for (int64_t row : rows) run_float_dots(row_of(q, row), workspace);
+}
+
 // Rows that have no digits are multiplied as floats.
 void run_dots(const QuantizedGemm<float>& q, std::span<std::byte> workspace) {
   if (!has_exact_integers(q)) return run_float_dots(q, workspace);
-  for (int64_t row : run_int8(q, kExactDigits, workspace))
-    run_float_dots(row_of(q, row), workspace);
+  run_as_floats(q, run_int8(q, kExactDigits, workspace), workspace);
 }
 
 template <class T>
 size_t exact_workspace(const QuantizedGemm<T>& q) {
   if constexpr (std::is_same_v<T, float>) {
+    if (has_pair_products(q))
+      return std::max(pairs_workspace(q), float_dots_workspace(row_of(q, 0)));
     if (is_dots(q) && !has_exact_integers(q)) return float_dots_workspace(q);
     if (is_dots(q))
       return std::max(float_dots_workspace(row_of(q, 0)), int8_workspace(q, kExactDigits));
@@ -167,6 +174,8 @@ void QuantizedGemm<T>::run(std::span<std::byte> workspace) const {
   MICA_ASSERT(workspace.size() >= this->workspace());
   if constexpr (std::is_same_v<T, float>) {
     if (int8 && k > 0) return run_exactly(run_int8(*this, 1, workspace), workspace);
+    if (k > 0 && has_pair_products(*this))
+      return run_as_floats(*this, run_pairs(*this, workspace), workspace);
     if (is_dots(*this) && k > 0) return run_dots(*this, workspace);
   }
   as_gemm(*this).run(workspace);

@@ -10,10 +10,10 @@
 // its row of x and its row of the matrix only: it is the same for one row, in any batch, in a
 // prompt, on any number of threads, whatever the instruction set.
 //
-// Exact products are the same with three digits in place of one: x is taken as integers
-// of 24 bits, step = max |x| / (127 * 65536), which loses less than sums in float32 do; its digits
-// d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their own, and the three
-// results are added.
+// Exact products (but those of quantized_pairs.h) are the same with three digits in place of one: x
+// is taken as integers of 24 bits, step = max |x| / (127 * 65536), which loses less than sums in
+// float32 do; its digits d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their
+// own, and the three results are added.
 //
 // One or two rows are multiplied with the packed rows as they lie. Of more rows, tiles are made: of
 // each group first the integers, those of all rows for four packed columns after each other (4

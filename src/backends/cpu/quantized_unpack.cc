@@ -113,6 +113,24 @@ void unpack_double(const QuantizedMatrix& m, int64_t row, int64_t first, int64_t
   });
 }
 
+// q - 2^(bits - 1), which bfloat16 holds exactly.
+void unpack_centred(const QuantizedMatrix& m, int64_t row, int64_t first, int64_t count,
+                    bfloat16_t* to) {
+  const F32 d;
+  const hn::Rebind<uint32_t, F32> d32;
+  const hn::Rebind<int32_t, F32> di32;
+  const hn::Rebind<uint16_t, F32> d16;
+  const auto centre = hn::Set(d, static_cast<float>(1 << (m.bits - 1)));
+  for_each_group(m, row, first, count, [&](const uint8_t* q, int64_t, int64_t place, int64_t n) {
+    for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+      // The lower half of such a float is zero.
+      const auto bits = hn::BitCast(d32, hn::Sub(widen(d, q + i), centre));
+      hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, hn::ShiftRight<16>(bits))), d16,
+                 reinterpret_cast<uint16_t*>(to + place + i));
+    }
+  });
+}
+
 template <class S>
 void dequantize_half(const QuantizedMatrix& m, int64_t row, int64_t columns, S* to) {
   const F32 d;
@@ -146,6 +164,7 @@ namespace mica::cpu {
 HWY_EXPORT(unpack_float);
 HWY_EXPORT(unpack_double);
 HWY_EXPORT(dequantize_any);
+HWY_EXPORT(unpack_centred);
 
 template <>
 void unpack_row(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
@@ -156,6 +175,10 @@ template <>
 void unpack_row(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
                 double* to) {
   HWY_DYNAMIC_DISPATCH(unpack_double)(matrix, row, first, count, to);
+}
+void unpack_centred(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
+                    bfloat16_t* to) {
+  HWY_DYNAMIC_DISPATCH(unpack_centred)(matrix, row, first, count, to);
 }
 void dequantize_row(const QuantizedMatrix& matrix, int64_t row, int64_t columns, std::byte* to) {
   HWY_DYNAMIC_DISPATCH(dequantize_any)(matrix, row, columns, to);
