@@ -80,45 +80,59 @@ struct Inputs {
   }
 };
 
+// Scores of row (b * H + h) * L + i, -infinity where a key is not seen.
+inline std::vector<double> scores_of(const Case& c, const Inputs& in, int64_t row) {
+  const AttentionOptions& o = c.options;
+  const int64_t i = row % c.L, h = row / c.L % c.H, b = row / c.L / c.H, g = h / (c.H / c.G);
+  std::vector<double> scores(static_cast<size_t>(c.S), -std::numeric_limits<double>::infinity());
+  for (int64_t s = 0; s < c.S; ++s) {
+    int64_t p = s, n = c.length(b), own = c.offset(b) + i;
+    while (o.ring && p + c.S < n) p += c.S;
+    if (p >= n || (o.causal && p > own) || (o.window > 0 && own - p >= o.window)) continue;
+    double score = 0;
+    for (int64_t d = 0; d < c.K; ++d)
+      score += in.q_values[row * c.K + d] * in.k_values[((b * c.G + g) * c.S + s) * c.K + d];
+    score *= o.scale;
+    if (o.softcap > 0) score = o.softcap * std::tanh(score / o.softcap);
+    if (!in.mask_values.empty()) {
+      const double m = in.mask_values[row * c.S + s];
+      if (c.bool_mask && m == 0) continue;
+      if (!c.bool_mask) score += m;
+    }
+    scores[s] = score;
+  }
+  return scores;
+}
+
+// Softmax of a row's scores; zeros for a row that sees nothing.
+inline std::vector<double> weights_of(const Case& c, const Inputs& in, int64_t row) {
+  std::vector<double> weights = scores_of(c, in, row);
+  const double largest = *std::max_element(weights.begin(), weights.end());
+  if (std::isinf(largest)) return std::vector<double>(weights.size(), 0.0);
+  double total = 0;
+  for (double& x : weights) total += x = std::exp(x - largest);
+  for (double& x : weights) x /= total;
+  return weights;
+}
+
 // The definition, element by element. `spread`, if given, takes the weighted means of the values'
 // distances from the result.
 inline std::vector<double> expected(const Case& c, const Inputs& in,
                                     std::vector<double>* spread = nullptr) {
-  const AttentionOptions& o = c.options;
   std::vector<double> out(static_cast<size_t>(c.B * c.H * c.L * c.V), 0.0);
   if (spread) spread->assign(out.size(), 0.0);
   for (int64_t row = 0; row < c.B * c.H * c.L; ++row) {
-    const int64_t i = row % c.L, h = row / c.L % c.H, b = row / c.L / c.H, g = h / (c.H / c.G);
-    std::vector<double> scores(static_cast<size_t>(c.S), -std::numeric_limits<double>::infinity());
-    double largest = -std::numeric_limits<double>::infinity(), total = 0;
-    for (int64_t s = 0; s < c.S; ++s) {
-      int64_t p = s, n = c.length(b), own = c.offset(b) + i;
-      while (o.ring && p + c.S < n) p += c.S;
-      if (p >= n || (o.causal && p > own) || (o.window > 0 && own - p >= o.window)) continue;
-      double score = 0;
-      for (int64_t d = 0; d < c.K; ++d)
-        score += in.q_values[row * c.K + d] * in.k_values[((b * c.G + g) * c.S + s) * c.K + d];
-      score *= o.scale;
-      if (o.softcap > 0) score = o.softcap * std::tanh(score / o.softcap);
-      if (!in.mask_values.empty()) {
-        const double m = in.mask_values[row * c.S + s];
-        if (c.bool_mask && m == 0) continue;
-        if (!c.bool_mask) score += m;
-      }
-      scores[s] = score;
-      largest = std::max(largest, score);
-    }
-    if (std::isinf(largest)) continue;
-    for (double& x : scores) total += x = std::exp(x - largest);
+    const int64_t h = row / c.L % c.H, b = row / c.L / c.H, g = h / (c.H / c.G);
+    const std::vector<double> weights = weights_of(c, in, row);
     auto value = [&](int64_t s, int64_t d) {
       return in.v_values[((b * c.G + g) * c.S + s) * c.V + d];
     };
     for (int64_t s = 0; s < c.S; ++s)
-      for (int64_t d = 0; scores[s] > 0 && d < c.V; ++d)
-        out[row * c.V + d] += scores[s] / total * value(s, d);
+      for (int64_t d = 0; weights[s] > 0 && d < c.V; ++d)
+        out[row * c.V + d] += weights[s] * value(s, d);
     for (int64_t s = 0; spread && s < c.S; ++s)
-      for (int64_t d = 0; scores[s] > 0 && d < c.V; ++d)
-        (*spread)[row * c.V + d] += scores[s] / total * std::abs(value(s, d) - out[row * c.V + d]);
+      for (int64_t d = 0; weights[s] > 0 && d < c.V; ++d)
+        (*spread)[row * c.V + d] += weights[s] * std::abs(value(s, d) - out[row * c.V + d]);
   }
   return out;
 }

@@ -1,6 +1,7 @@
 // The CPU's attention: every way of computing it, on every instruction set, around the sizes at
 // which work is cut; and its derivatives against the reference device.
 #include <algorithm>
+#include <array>
 
 #include "ops/attention.h"
 
@@ -212,7 +213,7 @@ TEST(CpuAttention, Bfloat16KeepsNaN) {
 }
 
 // The cotangents of q, k and v, from one device.
-Arrays cotangents(const Case& c, const Inputs& in, DeviceKind device) {
+Arrays cotangents(const Case& c, const Inputs& in, DeviceKind device, Array* given_too = nullptr) {
   StreamScope scope(default_stream({device}));
   std::mt19937_64 random(5);
   std::normal_distribution<double> normal;
@@ -222,6 +223,7 @@ Arrays cotangents(const Case& c, const Inputs& in, DeviceKind device) {
   {
     StreamScope on_ref(default_stream({DeviceKind::Ref}));
     given = astype(given, in.q.dtype()).eval();
+    if (given_too) *given_too = given;
   }
   Arrays inputs{in.q, in.k, in.v, given};
   for (const Array& extra : {in.options.offsets, in.options.lengths})
@@ -264,6 +266,138 @@ TEST(CpuAttention, Cotangents) {
       }
     }
   });
+}
+
+// A sum, and what it may err by where a factor of each term is rounded to bfloat16.
+struct Sum {
+  double value = 0, magnitude = 0;  // the sum of the terms' magnitudes
+  double noise = 0;                 // what float32 errors of the factors are relative to
+  void add(double factor, double other, double from) {
+    value += factor * other;
+    magnitude += std::abs(factor * other);
+    noise += from * std::abs(other);
+  }
+  double bound() const {
+    const double sum = 0x1p-8 * magnitude + 2e-5 * noise + 1e-6;
+    return sum + 0x1p-8 * (std::abs(value) + sum);
+  }
+};
+
+// Cotangents of q, k and v, in double.
+std::array<std::vector<Sum>, 3> expected_cotangents(const Case& c, const Inputs& in,
+                                                    const std::vector<double>& given) {
+  std::array<std::vector<Sum>, 3> sums = {std::vector<Sum>(in.q_values.size()),
+                                          std::vector<Sum>(in.k_values.size()),
+                                          std::vector<Sum>(in.v_values.size())};
+  const AttentionOptions& o = c.options;
+  for (int64_t row = 0; row < c.B * c.H * c.L; ++row) {
+    const int64_t h = row / c.L % c.H, b = row / c.L / c.H, g = h / (c.H / c.G);
+    const std::vector<double> scores = scores_of(c, in, row), weights = weights_of(c, in, row);
+    std::vector<double> dp(weights.size());
+    double mean = 0, size = 0;
+    for (int64_t s = 0; s < c.S; ++s) {
+      const int64_t slot = (b * c.G + g) * c.S + s;
+      for (int64_t d = 0; weights[s] > 0 && d < c.V; ++d)
+        dp[s] += given[row * c.V + d] * in.v_values[slot * c.V + d];
+      mean += weights[s] * dp[s];
+      size += weights[s] * std::abs(dp[s]);
+    }
+    for (int64_t s = 0; s < c.S; ++s) {
+      if (weights[s] == 0) continue;
+      const int64_t slot = (b * c.G + g) * c.S + s;
+      const double cap = o.softcap > 0 ? scores[s] / o.softcap : 0, slope = 1 - cap * cap;
+      const double ds = o.scale * weights[s] * (dp[s] - mean) * slope;
+      const double noise = std::abs(o.scale) * weights[s] * (std::abs(dp[s]) + size);
+      for (int64_t d = 0; d < c.K; ++d) {
+        sums[0][row * c.K + d].add(ds, in.k_values[slot * c.K + d], noise);
+        sums[1][slot * c.K + d].add(ds, in.q_values[row * c.K + d], noise);
+      }
+      for (int64_t d = 0; d < c.V; ++d)
+        sums[2][slot * c.V + d].add(weights[s], given[row * c.V + d], weights[s]);
+    }
+  }
+  return sums;
+}
+
+void check_bfloat16_cotangents(const Case& c) {
+  Inputs in(c);
+  Array given;
+  Arrays got = cotangents(c, in, DeviceKind::Cpu, &given);
+  auto wanted = expected_cotangents(c, in, given.to_vector<double>());
+  for (size_t i = 0; i < 3; ++i) {
+    const std::vector<double> values = got[i].to_vector<double>();
+    for (size_t j = 0; j < values.size(); ++j)
+      ASSERT_LE(std::abs(values[j] - wanted[i][j].value), wanted[i][j].bound())
+          << c.name() << " cotangent " << i << " at " << j << ": " << values[j] << " for "
+          << wanted[i][j].value;
+  }
+}
+
+TEST(CpuAttention, Bfloat16Cotangents) {
+  on_instruction_sets([] {
+    for (int64_t size : {1, 7, 33, 64, 80, 128}) {
+      Case c = bfloat16_case(100, 131, size, 50);
+      check_bfloat16_cotangents(c);
+      c.V = size;
+      c.options.causal = false;
+      check_bfloat16_cotangents(c);
+    }
+    for (int64_t L : {1, 17, 40, 150}) {  // rows of a key head: twice as many
+      for (double scale : {0.3, -0.2, 0.0}) {
+        Case c = bfloat16_case(L, 150, 24, 20);
+        c.B = 2;
+        c.options.scale = scale;
+        c.lengths = {150, 91};
+        check_bfloat16_cotangents(c);
+        c.options.window = 31;
+        check_bfloat16_cotangents(c);
+        c.options.softcap = 2;
+        c.options.ring = true;
+        c.lengths = {400, 151};
+        check_bfloat16_cotangents(c);
+        c.options.window = 0;
+        c.lengths = {201, 77};
+        check_bfloat16_cotangents(c);
+      }
+    }
+  });
+}
+
+// Neither results nor cotangents depend on what lies in slots that no query sees.
+TEST(CpuAttention, UnseenSlotsAreNotRead) {
+  on_instruction_sets([] {
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+      Case c{.B = 1, .H = 1, .G = 1, .L = 30, .S = 150, .K = 24, .V = 24};
+      c.options = {.scale = 0.2, .causal = true, .window = 20};
+      c.dtype = c.cache_dtype = dtype;
+      c.offsets = {41};  // slots 22 to 70 are seen
+      Inputs in(c);
+      {
+        StreamScope on_ref(default_stream({DeviceKind::Ref}));
+        Array slot = reshape(arange(150), {1, 1, 150, 1});
+        Array unseen = logical_or(less(slot, 22), greater(slot, 70));
+        in.k = astype(where(unseen, std::nan(""), in.k), dtype).eval();
+        in.v = astype(where(unseen, std::nan(""), in.v), dtype).eval();
+      }
+      expect_close(attention(in.q, in.k, in.v, in.options), expected(c, in), c);
+      for (const Array& g : cotangents(c, in, DeviceKind::Cpu))
+        for (float x : g.to_vector<float>()) ASSERT_TRUE(std::isfinite(x));
+    }
+  });
+}
+
+// More slots than are packed at once, and groups of several panels.
+TEST(CpuAttention, Bfloat16CotangentsOfManySlots) {
+  for (int64_t L : {60, 700}) {
+    Case c = bfloat16_case(L, 700, 10, 6);
+    check_bfloat16_cotangents(c);
+    c.options.window = 101;
+    c.lengths = {699};
+    check_bfloat16_cotangents(c);
+    c.options.ring = true;
+    c.lengths = {1001};
+    check_bfloat16_cotangents(c);
+  }
 }
 
 TEST(CpuAttention, CotangentsForAnyNumberOfThreads) {

@@ -1,5 +1,6 @@
 #include "backends/cpu/attention.h"
 
+#include "backends/cpu/gemm_kernels.h"
 #include "core/backend.h"
 
 namespace mica::cpu {
@@ -41,6 +42,10 @@ void attention_vjp(const KernelCall& call) {
 }
 
 }  // namespace
+
+bool multiplies_pairs(const AttentionJob& job) {
+  return job.is_bfloat16() && bfloat16_pair_kernels() != nullptr;
+}
 
 void attention_kernels(KernelTable& registry) {
   constexpr Layout rows = Layout::Rows, any = Layout::Any;

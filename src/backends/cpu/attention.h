@@ -15,8 +15,11 @@ inline constexpr int64_t kDecodeSlots = 512;
 size_t attention_decode_workspace(const AttentionJob& job);
 void attention_decode(const AttentionJob& job, std::span<std::byte> workspace);
 
-// Many query rows: blocks of them against blocks of keys. bfloat16 weights where all inputs are and
-// the processor multiplies pairs of them faster.
+// Whether all inputs are bfloat16 and the processor multiplies pairs of such numbers faster than
+// floats: products with weights and with cotangents of scores then take those rounded to bfloat16.
+bool multiplies_pairs(const AttentionJob& job);
+
+// Many query rows: blocks of them against blocks of keys.
 void attention_prefill(const AttentionJob& job);
 
 // Cotangents of q, k and v for that of the result; parallel over key heads. All outputs are
@@ -28,6 +31,9 @@ struct AttentionCotangents {
 size_t attention_backward_workspace(const AttentionJob& job);
 void attention_backward(const AttentionJob& job, const AttentionCotangents& cotangents,
                         std::span<std::byte> workspace);
+// The same by pairs, of bfloat16 inputs and outputs; attention_backward() chooses it.
+void attention_backward_pairs(const AttentionJob& job, const AttentionCotangents& cotangents,
+                              std::span<std::byte> workspace);
 
 // The same in plain loops on doubles.
 void attention_doubles(const AttentionJob& job);

@@ -152,10 +152,6 @@ void add_panel(const Pass& pass) {
   }
 }
 
-int64_t sums_width(const AttentionJob& job) {
-  return padded_to_lanes(job.k_size) + padded_to_lanes(job.v_size);
-}
-
 // All query rows of key head g of sequence b. `sums`: [slots][sums_width] floats.
 void backward_head(const AttentionJob& job, const AttentionCotangents& cotangents, int64_t b,
                    int64_t g, float* sums) {
@@ -227,6 +223,7 @@ size_t attention_backward_workspace(const AttentionJob& job) {
 
 void attention_backward(const AttentionJob& job, const AttentionCotangents& cotangents,
                         std::span<std::byte> workspace) {
+  if (multiplies_pairs(job)) return attention_backward_pairs(job, cotangents, workspace);
   const int64_t size = job.slots * HWY_DYNAMIC_DISPATCH(sums_width)(job);
   auto* sums = reinterpret_cast<float*>(workspace.data());
   ThreadPool::shared().parallel_for(job.batch * job.kv_heads, 1, [&](int64_t begin, int64_t end) {

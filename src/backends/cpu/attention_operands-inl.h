@@ -55,14 +55,19 @@ HWY_INLINE VF32 add_product(VF32 left, VF32 right, VF32 sum) {
 }
 
 #if MICA_PAIRS
-// Pairs of 16 numbers and the 16 that follow them, rounded to nearest even.
-HWY_INLINE VF32 rounded_pairs(VF32 first, VF32 second) {
-  alignas(64) static constexpr uint16_t kInterleaved[] = {
-      0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  __m512i both;
-  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first.raw), "v"(second.raw));
-  return VF32{_mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kInterleaved), both))};
+// 16 numbers, rounded to nearest even, and 16 more after them.
+HWY_INLINE VF32 rounded_halves(VF32 first, VF32 second) {
+  VF32 both;
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both.raw) : "v"(first.raw), "v"(second.raw));
+  return both;
+}
+// Halves of 16 numbers as 16 pairs of a number of each.
+HWY_INLINE VF32 paired_halves(VF32 both) {
+  alignas(64) static constexpr uint16_t kPairs[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                    21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                    11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return VF32{_mm512_castsi512_ps(
+      _mm512_permutexvar_epi16(_mm512_load_si512(kPairs), _mm512_castps_si512(both.raw)))};
 }
 
 // The first `n` of 32 numbers.

@@ -73,6 +73,42 @@ inline void pack_pairs(const Panel& panel, const View& view, float* to) {
   }
 }
 
+// The same rows as pairs of neighbouring lanes, each pair a row of `to`, `stride` floats apart (two
+// pair_places at least). Lanes beyond the last row are zeros.
+inline void pack_pairs_across(const Panel& panel, const View& view, float* to, int64_t stride) {
+  const int64_t size = view.shape[3];
+  auto row_of = [&](int64_t lane) {
+    const int64_t h = panel.head_of(lane), query = panel.query_of(lane);
+    return view.as<bfloat16_t>() + AttentionJob::offset_of(view, panel.b, h, query);
+  };
+  for (int64_t lane = 0; lane < panel.width; lane += 2, to += stride) {
+    if (lane >= panel.rows)
+      std::fill_n(to, stride, 0.0f);
+    else
+      pair_rows(row_of(lane), lane + 1 < panel.rows ? row_of(lane + 1) : nullptr, size, to);
+  }
+}
+
+// Masked scores of a panel with a block of keys, [block.count][width], as score_block() gives them,
+// but that they are still to be multiplied by the result.
+inline float score_pairs(const Panel& panel, const KeyBlock& block, Left keys, float* scores,
+                         float* slopes) {
+  const F32 d;
+  const AttentionJob& job = panel.job;
+  multiply<Side::AsStored, Operands::Pairs>(block.count, panel.width, (job.k_size + 1) / 2, keys,
+                                            {panel.queries, panel.width}, {scores, panel.width},
+                                            false);
+  const float scale = static_cast<float>(job.params->scale);
+  // Caps and masks apply to scaled scores; what is hidden is -infinity, which a scale must keep.
+  const bool later = scale >= 1e-30f && job.params->softcap <= 0 && !job.mask.data;
+  for (int64_t i = 0; !later && i < block.count * panel.width; i += kLanes)
+    hn::StoreU(hn::Mul(hn::LoadU(d, scores + i), hn::Set(d, scale)), d, scores + i);
+  finish_scores(panel, block, scores, slopes);
+  return later ? scale : 1;
+}
+
+constexpr float kLog2E = 1.44269504088896341f;
+
 // 2^x for x < 127, with an error of 2e-6 of it; 0 below -127, NaN for NaN. Powers of whole numbers
 // are exact.
 HWY_INLINE VF32 power_of_two(F32 d, VF32 x) {
@@ -96,13 +132,13 @@ HWY_INLINE VF32 weigh_pairs(F32 d, VF32 factor, VF32 base, float* scores, int64_
   for (; key + 2 <= count; key += 2, scores += 2 * width, to += width) {
     const auto first = power_of_two(d, hn::MulSub(hn::LoadU(d, scores), factor, base));
     const auto second = power_of_two(d, hn::MulSub(hn::LoadU(d, scores + width), factor, base));
-    const auto pair = rounded_pairs(first, second);
+    const auto pair = paired_halves(rounded_halves(first, second));
     hn::StoreU(pair, d, to);
     sum = add_product<Operands::Pairs>(pair, ones, sum);
   }
   if (key == count) return sum;
   const auto last = power_of_two(d, hn::MulSub(hn::LoadU(d, scores), factor, base));
-  const auto pair = rounded_pairs(last, hn::Zero(d));
+  const auto pair = paired_halves(rounded_halves(last, hn::Zero(d)));
   hn::StoreU(pair, d, to);
   return add_product<Operands::Pairs>(pair, ones, sum);
 }

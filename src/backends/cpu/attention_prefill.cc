@@ -18,7 +18,6 @@
 #include "backends/cpu/attention.h"
 #include "backends/cpu/attention_pairs-inl.h"
 #include "backends/cpu/attention_tiles-inl.h"
-#include "backends/cpu/gemm_kernels.h"
 #include "base/thread_pool.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -113,7 +112,7 @@ constexpr float kPowersAbove = 8;
 void weigh_by_pairs(const Running& running, int64_t count, float scale, float* scores) {
   const F32 d;
   const int64_t width = running.panel.width;
-  const auto factor = hn::Set(d, scale * 1.44269504088896341f);
+  const auto factor = hn::Set(d, scale * kLog2E);
   const auto none = hn::Set(d, kMinusInfinity);
   for (int64_t lane = 0; lane < width; lane += kLanes) {
     float *base = running.largest + lane, *total = running.total + lane;
@@ -156,28 +155,13 @@ struct ByPairs {
       own.all_seen = false;
     }
     const int64_t skipped = own.begin - block.begin;
-    multiply<Side::AsStored, Operands::Pairs>(
-        own.count, panel.width, (panel.job.k_size + 1) / 2, {k.data + skipped * k.stride, k.stride},
-        {panel.queries, panel.width}, {scores, panel.width}, false);
-    const float rest = scale_before_masks(panel, own.count, scores);
-    finish_scores(panel, own, scores, nullptr);
+    const float rest =
+        score_pairs(panel, own, {k.data + skipped * k.stride, k.stride}, scores, nullptr);
     weigh_by_pairs(running, own.count, rest, scores);
     multiply<Side::Transposed, Operands::Pairs>(panel.job.v_size, panel.width, (own.count + 1) / 2,
                                                 {v.data + skipped / 2 * v.stride, v.stride},
                                                 {scores, panel.width}, {running.sums, panel.width},
                                                 true);
-  }
-
- private:
-  // Scales the scores if what follows needs that; returns what they are to be multiplied by yet.
-  static float scale_before_masks(const Panel& panel, int64_t count, float* scores) {
-    const F32 d;
-    const ops::AttentionParams& params = *panel.job.params;
-    const float scale = static_cast<float>(params.scale);
-    const bool later = scale >= 1e-30f && params.softcap <= 0 && !panel.job.mask.data;
-    for (int64_t i = 0; !later && i < count * panel.width; i += kLanes)
-      hn::StoreU(hn::Mul(hn::LoadU(d, scores + i), hn::Set(d, scale)), d, scores + i);
-    return later ? scale : 1;
   }
 };
 #endif
@@ -271,7 +255,7 @@ HWY_EXPORT(prefill_block);
 void attention_prefill(const AttentionJob& job) {
   const int64_t step = HWY_DYNAMIC_DISPATCH(prefill_block_rows)();
   const int64_t blocks = (job.rows() + step - 1) / step, heads = job.batch * job.kv_heads;
-  const bool by_pairs = job.is_bfloat16() && bfloat16_pair_kernels() != nullptr;
+  const bool by_pairs = multiplies_pairs(job);
   ThreadPool::shared().parallel_for(heads * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       // Late blocks see the most keys under a causal mask: they go first.

@@ -325,6 +325,11 @@ inline void score_block(const Panel& panel, const KeyBlock& block, Left keys, fl
   finish_scores(panel, block, scores, slopes);
 }
 
+// Of derivatives: what a slot's key and value take in the workspace.
+inline int64_t sums_width(const AttentionJob& job) {
+  return padded_to_lanes(job.k_size) + padded_to_lanes(job.v_size);
+}
+
 // Where nothing was seen, any finite base gives weights of zero.
 HWY_INLINE VF32 finite_base(F32 d, VF32 largest) {
   return hn::IfThenZeroElse(hn::Eq(largest, hn::Set(d, kMinusInfinity)), largest);
