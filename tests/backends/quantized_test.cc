@@ -201,6 +201,28 @@ TEST_P(Int8Test, LongRowsAndManyRowsOfX) {
       expect_int8_product(Quantized(17, 4096 * 8 / bits, group, bits, Dtype::BF16, 5), 5);
 }
 
+TEST_P(Int8Test, LargestSums) {
+  with_and_without_instruction([] {
+    for (int bits : {4, 8})
+      for (int group : {32, 64, 128})
+        for (float sign : {1.0f, -1.0f}) {
+          SCOPED_TRACE(fmt::format("{} bits, group {}, sign {}", bits, group, sign));
+          Quantized w(16, 5 * group, group, bits, Dtype::BF16, 5);
+          std::fill(w.words.begin(), w.words.end(), ~uint32_t{0});
+          for (int64_t m : {1, 2, 3, 5}) {
+            const std::vector<float> x(static_cast<size_t>(m * w.columns), sign);
+            const std::vector<float> out = product(w, x, true, true);
+            for (int64_t j = 0; j < w.rows; ++j) {
+              double sum = 0;
+              for (int64_t e = 0; e < w.columns; ++e) sum += sign * w.at(j, e);
+              for (int64_t i = 0; i < m; ++i)
+                ASSERT_NEAR(out[static_cast<size_t>(i * w.rows + j)], sum, 1e-5 * std::fabs(sum));
+            }
+          }
+        }
+  });
+}
+
 TEST_P(Int8Test, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
   ThreadPool& pool = ThreadPool::shared();
   int before = pool.threads();

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backends/cpu/known_from_here.h"
 #include "backends/cpu/quantized_int8.h"
 #include "backends/cpu/quantized_panels-inl.h"
 
@@ -120,6 +121,18 @@ bool prepare(const Int8Format& f, const float* x, std::byte* row) {
 
 #if HWY_TARGET != HWY_SCALAR
 
+// Memory that will be read soon, asked for twice, 4096 bytes apart: while too much is on its way,
+// processors forget what they are asked for.
+struct AheadTwice {
+  const std::byte* next;
+  HWY_INLINE void fetch(int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i, next += 64) {
+      prefetch_far(next + 4096);
+      prefetch_far(next);
+    }
+  }
+};
+
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
 
@@ -148,7 +161,7 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 // Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
 // kGroup: 128-bit blocks of a group.
 template <class W, int M, int kGroup>
-HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ahead& ahead,
+HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, AheadTwice& ahead,
                            const std::byte* const* x, int64_t g0, int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
   constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
@@ -174,9 +187,8 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, Ah
       dot_rows<W>(rows, 0, integers, at, sum);
     }
     for (int m = 0; m < M; ++m)
-      store_blocks<kBlocks>(
-          add_blocks<kBlocks>(block_sums(sum[m][0], sum[m][1], sum[m][2], sum[m][3])), n - g,
-          sums + (m * kChunk + g) * kInt8Rows, kInt8Rows);
+      store_blocks<kBlocks>(add_blocks<kBlocks>(block_sums_of<W>(sum[m])), n - g,
+                            sums + (m * kChunk + g) * kInt8Rows, kInt8Rows);
   }
 }
 
@@ -189,7 +201,8 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  Ahead ahead{next.packed()}, scales_ahead{next.scales()}, biases_ahead{next.biases()};
+  AheadTwice ahead{next.packed()};
+  Ahead scales_ahead{next.scales()}, biases_ahead{next.biases()};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
   for (int m = 0; m < M; ++m)
@@ -197,7 +210,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   for (int64_t g0 = 0; g0 < f.groups; g0 += kChunk) {
     const int64_t n = std::min(kChunk, f.groups - g0);
     for (int r = 0; r < kInt8Rows; r += 4)
-      sum_groups<W, M, kGroup>(f, rows.packed + r, ahead, x, g0, n, sums + r);
+      sum_groups<W, M, kGroup>(f, known_from_here(rows.packed + r), ahead, x, g0, n, sums + r);
     for (int64_t g = 0; g < n; ++g) {
       if (g % kScaleGroups == 0) {
         int64_t some = std::min<int64_t>(kScaleGroups, n - g);

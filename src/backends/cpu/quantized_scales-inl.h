@@ -38,15 +38,16 @@ HWY_INLINE void transposed_scales(const std::byte* const* rows, int64_t g0, int6
 }
 
 #if HWY_MAX_BYTES == 64
-// 16 rows of 16 half-precision numbers, two of them in a 32-bit word: eight words are transposed.
+// Up to 16 half-precision numbers of 16 rows, two of them in a 32-bit word: eight words are
+// transposed.
 template <class S>
-HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, float* to,
+HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, int64_t n, float* to,
                                   int64_t stride) {
   __m512i z[8], t[8];
+  const auto mask = static_cast<__mmask16>((1 << n) - 1);
   for (int i = 0; i < 8; ++i) {
-    auto half = [&](int row) {
-      return _mm256_loadu_si256(
-          reinterpret_cast<const __m256i*>(reinterpret_cast<const S*>(rows[row]) + g0));
+    auto half = [&](int row) HWY_ATTR {
+      return _mm256_maskz_loadu_epi16(mask, reinterpret_cast<const S*>(rows[row]) + g0);
     };
     z[i] = _mm512_inserti64x4(_mm512_castsi256_si512(half(i)), half(i + 8), 1);
   }
@@ -61,7 +62,7 @@ HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, floa
     }
   const __m512i even = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
   const __m512i odd = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
-  for (int w = 0; w < 8; ++w) {
+  for (int64_t w = 0; 2 * w < n; ++w) {
     __m512i words = _mm512_permutex2var_epi64(z[w % 4], w < 4 ? even : odd, z[w % 4 + 4]);
     __m512 low, high;
     if constexpr (std::is_same_v<S, bfloat16_t>) {
@@ -72,7 +73,7 @@ HWY_INLINE void transposed_halves(const std::byte* const* rows, int64_t g0, floa
       high = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
     }
     _mm512_storeu_ps(to + 2 * w * stride, low);
-    _mm512_storeu_ps(to + (2 * w + 1) * stride, high);
+    if (2 * w + 1 < n) _mm512_storeu_ps(to + (2 * w + 1) * stride, high);
   }
 }
 #endif
@@ -82,10 +83,11 @@ HWY_INLINE void transposed(const std::byte* const* rows, int64_t g0, int64_t n, 
                            int64_t stride) {
 #if HWY_MAX_BYTES == 64
   if constexpr (sizeof(S) == 2)
-    for (; n >= 16; g0 += 16, n -= 16, to += 16 * stride)
-      transposed_halves<S>(rows, g0, to, stride);
+    for (int64_t end = g0 + n; g0 < end; g0 += 16, to += 16 * stride)
+      transposed_halves<S>(rows, g0, std::min<int64_t>(16, end - g0), to, stride);
+  else
 #endif
-  transposed_scales<S>(rows, g0, n, to, stride);
+    transposed_scales<S>(rows, g0, n, to, stride);
 }
 
 // Scales g0 … g0 + n of 16 rows: that of row r and group g0 + g to to[g * stride + r].
