@@ -219,6 +219,19 @@ TEST_P(GemmTest, OperandsThatFollow) {
     }
 }
 
+// Wherever a tile stops fetching, the next one goes on.
+TEST(GemmAhead, SkipsPlaces) {
+  const std::byte memory[100] = {};
+  const GemmAhead start{memory, 10, 3, 5 - 30, 2, 4};  // four tens, then 15, 25 and 35
+  const std::vector<int64_t> expected = {0, 10, 20, 30, 15, 25, 35, 45, 45, 45};
+  for (size_t first = 0; first < expected.size(); ++first) {
+    GemmAhead ahead = start;
+    ahead.skip(static_cast<int64_t>(first));
+    for (size_t i = first; i < expected.size(); ++i, ahead.skip(1))
+      EXPECT_EQ(ahead.at - memory, expected[i]) << first << ", " << i;
+  }
+}
+
 TEST_P(GemmTest, SeveralBlocksOfRowsAndColumns) {
   expect_product<float>(Matrix(1100, 20, Dtype::F32, Lie::Rows, 5),
                         Matrix(20, 33, Dtype::F32, Lie::Columns, 6), Dtype::F32);

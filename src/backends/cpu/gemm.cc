@@ -342,9 +342,8 @@ class BlockRun {
   // Panel j of the right operand: rows of its columns, `stride` elements apart.
   void multiply_panel(int64_t left0, int64_t left1, int64_t j, int64_t k0, int64_t kc,
                       const T* panel, int64_t stride) {
-    const int64_t column = right_begin(j);
     GemmTile<T> tile{.m = 0,
-                     .n = static_cast<int>(right_begin(j + 1) - column),
+                     .n = static_cast<int>(right_begin(j + 1) - right_begin(j)),
                      .kc = kc,
                      .a = nullptr,
                      .a_stride = b_.kernels.rows,
@@ -355,32 +354,62 @@ class BlockRun {
                      .ldc = sums_stride_,
                      .accumulate = k0 > 0,
                      .ahead = {reinterpret_cast<const std::byte*>(panel)}};
-    const bool rounds = b_.rounds && k0 + kc == g_.k;
     tile.group = g_.group;
     tile.rounded_stride = g_.out.row_stride * size_of(g_.out.dtype);
     tile.dtype = g_.out.dtype;
-    for (int64_t i = left0; i < left1; ++i) {
-      const int64_t row = left_begin(i);
-      tile.m = static_cast<int>(left_begin(i + 1) - row);
-      if (sums_) tile.c = sums_ + row * sums_stride_ + column;
-      if (rounds) tile.rounded = g_.out.at(m0_ + row, n0_ + column);
-      if (b_.left_in_place)
-        find_left(row, k0, tile);
-      else
-        tile.a = left_ + i * b_.left_panel;
-      if (ahead_share_ > 0)
-        look_ahead(j * left_panels_ + i, tile);
-      else if (!b_.right_in_place)
-        look_at_panel(j + 1, i - left0, left1 - left0, k0, tile);
+    if (ahead_share_ > 0)
+      look_ahead(j * left_panels_ + left0, left1 - left0, tile);
+    else if (!b_.right_in_place)
+      look_at_panel(j + 1, k0, tile);
+    // Tiles of equal height at once.
+    const int64_t middle = std::clamp(longer_panels_, left0, left1);
+    multiply_tiles(left0, middle, j, k0, tile);
+    multiply_tiles(middle, left1, j, k0, tile);
+  }
+
+  void multiply_tiles(int64_t left0, int64_t left1, int64_t j, int64_t k0, GemmTile<T>& tile) {
+    if (left0 == left1) return;
+    const int64_t row = left_begin(left0), column = right_begin(j);
+    tile.m = static_cast<int>(left_begin(left0 + 1) - row);
+    if (b_.left_in_place) {
+      find_left(row, k0, tile);
+    } else {
+      tile.a = left_ + left0 * b_.left_panel;
+      tile.a_step = b_.left_panel;
+    }
+    if (sums_) {
+      tile.c = sums_ + row * sums_stride_ + column;
+      tile.c_step = tile.m * sums_stride_;
+    }
+    if (b_.rounds && k0 + tile.kc == g_.k) {
+      tile.rounded = g_.out.at(m0_ + row, n0_ + column);
+      tile.rounded_step = tile.m * tile.rounded_stride;
+    }
+    const int64_t calls = b_.kernels.several ? 1 : left1 - left0;
+    tile.count = (left1 - left0) / calls;
+    for (int64_t i = 0; i < calls; ++i, tile.advance()) {
       b_.kernels.multiply(tile);
+      tile.ahead.skip(tile.count * tile.kc);
     }
   }
 
-  // Each tile fetches its share of the operands of the product that follows.
-  void look_ahead(int64_t number, GemmTile<T>& tile) const {
-    int64_t from = number * ahead_share_;
-    tile.ahead.step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
-    tile.ahead.at = from < left_bytes_ ? g_.next_left + from : g_.next_right + (from - left_bytes_);
+  // Tiles `number` … `number` + `tiles` fetch their share of the operands of the product that
+  // follows.
+  void look_ahead(int64_t number, int64_t tiles, GemmTile<T>& tile) const {
+    const int64_t from = number * ahead_share_, to = from + tiles * ahead_share_;
+    const int64_t step = std::min<int64_t>(64, ahead_share_ / tile.kc + 1);
+    const auto places = [&](int64_t begin, int64_t end) {
+      return std::max<int64_t>(1, (end - begin) / step);
+    };
+    if (from >= left_bytes_) {
+      tile.ahead = {g_.next_right + (from - left_bytes_), step, places(from, to)};
+      return;
+    }
+    tile.ahead = {g_.next_left + from, step, places(from, std::min(to, left_bytes_))};
+    if (to <= left_bytes_) return;
+    tile.ahead.jump = g_.next_right - (tile.ahead.at + tile.ahead.left * step);
+    tile.ahead.length = places(left_bytes_, to);
+    tile.ahead.runs = 2;
   }
 
   bool is_packed(int64_t j) const {
@@ -389,23 +418,28 @@ class BlockRun {
            kRaw;
   }
 
-  // Tile `number` of `tiles` fetches a part of the panel that is packed next: a line of each of its
-  // rows, or some of its columns where these are dense.
-  void look_at_panel(int64_t j, int64_t number, int64_t tiles, int64_t k0,
-                     GemmTile<T>& tile) const {
-    tile.ahead = {reinterpret_cast<const std::byte*>(tile.b)};
+  // Meanwhile the panel that comes next is fetched: as it was packed, or the rows or columns that
+  // it will be packed from.
+  void look_at_panel(int64_t j, int64_t k0, GemmTile<T>& tile) const {
     const GemmOperand& right = g_.right;
-    if (j >= right_panels_ || right.chosen || right.fill || is_packed(j)) return;
+    if (j >= right_panels_) return;
+    if (is_packed(j)) {
+      tile.ahead = {reinterpret_cast<const std::byte*>(right_ + j * b_.right_panel), 64,
+                    ceil_div(tile.kc * b_.kernels.columns * kTermBytes, 64)};
+      return;
+    }
+    if (right.chosen || right.fill) return;
     const int64_t element = size_of(right.dtype), terms = g_.kernels ? 2 : 1;
     const std::byte* panel = right.vector(n0_ + right_begin(j));
     if (right.vector_stride == 1) {
-      const int64_t row_bytes = right.inner_stride * element, line = number / terms * 64;
-      if (line < b_.kernels.columns * element)
-        tile.ahead = {panel + (k0 * terms + number % terms) * row_bytes + line, terms * row_bytes};
+      const int64_t stride = right.inner_stride * element, rows = tile.kc * terms;
+      tile.ahead = {panel + k0 * terms * stride, stride, rows, 64 - rows * stride,
+                    ceil_div(b_.kernels.columns * element, 64)};
     } else if (right.inner_stride == 1) {
-      const int64_t stride = right.vector_stride * element, bytes = tile.kc * terms * element;
-      const int64_t first = number * b_.kernels.columns / tiles, lines = ceil_div(bytes, 64);
-      tile.ahead = {panel + first * stride + k0 * terms * element, 64, lines, stride - lines * 64};
+      const int64_t stride = right.vector_stride * element;
+      const int64_t lines = ceil_div(tile.kc * terms * element, 64);
+      tile.ahead = {panel + k0 * terms * element, 64, lines, stride - lines * 64,
+                    b_.kernels.columns};
     }
   }
 
@@ -423,6 +457,7 @@ class BlockRun {
     tile.a_stride =
         rows ? g_.left.vector_stride * size_of(g_.left.dtype) / kTermBytes : g_.left.inner_stride;
     tile.a = reinterpret_cast<const T*>(vector) + (rows ? k0 : k0 * tile.a_stride);
+    tile.a_step = rows ? tile.m * tile.a_stride : tile.m;
   }
 
   // Columns that a task of a streamed product takes.

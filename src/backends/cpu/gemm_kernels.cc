@@ -69,33 +69,41 @@ HWY_INLINE T element(const T* p) {
   return value;
 }
 
-// Sums of left(r, k) * b[v] over k. S: the type of b's elements. Here and below loops over sums are
-// unrolled by pragmas: unrolled later by the optimizer, they would leave the sums in memory.
-template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers>
+// Sums of left(r, k) * b[v] over k, half of which are added when `midway` is called. S: the type of
+// b's elements. Here and below loops over sums are unrolled by pragmas: unrolled later by the
+// optimizer, they would leave the sums in memory.
+template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers, class Midway>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride,
-                             const S* HWY_RESTRICT b, int64_t ldb, GemmAhead ahead,
-                             hn::Vec<Tag<T>> (&sum)[R][V]) {
+                             const S* HWY_RESTRICT b, int64_t ldb, GemmAhead& ahead,
+                             Midway&& midway, hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
   // A pointer for every three rows: the addresses of the others need no register.
   const T* rows[(R + 2) / 3];
-  for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * stride;
-  int64_t left_of_run = ahead.run;
-  for (int64_t k = 0; k < kc; ++k) {
-    prefetch_far(ahead.at);
-    ahead.at += ahead.step;
-    if (--left_of_run == 0) ahead.at += ahead.jump, left_of_run = ahead.run;
-    hn::Vec<Tag<T>> row[V];
+  for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = known_from_here(a + 3 * i * stride);
+  const int64_t half = kc / 2;
+  for (int64_t k = 0; k < kc;) {
+    const int64_t end = std::min(k < half ? half : kc, k + ahead.left);
+    ahead.left -= end - k;
+    const std::byte* at = ahead.at;
+    for (; k < end; ++k) {
+      prefetch_far(at);
+      at += ahead.step;
+      hn::Vec<Tag<T>> row[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
+      for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const auto left =
-          hn::Set(d, kLie == Lie::Rows ? element(rows[r / 3] + r % 3 * stride + k) : a[r]);
+      for (int r = 0; r < R; ++r) {
+        const auto left =
+            hn::Set(d, kLie == Lie::Rows ? element(rows[r / 3] + r % 3 * stride + k) : a[r]);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
+        for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
+      }
+      a += stride;
+      b += ldb;
     }
-    a += stride;
-    b += ldb;
+    ahead.at = at;
+    if (ahead.left == 0) ahead.next_run();
+    if (k == half) midway();
   }
 }
 
@@ -108,12 +116,13 @@ HWY_INLINE void store_bfloat16(VF32 v, std::byte* to) {
   hn::StoreU(rounded, d16, reinterpret_cast<uint16_t*>(to));
 }
 template <int R, int V>
-HWY_INLINE void store_bfloat16_sums(const GemmTile<float>& tile, const VF32 (&sum)[R][V]) {
+HWY_INLINE void store_bfloat16_sums(const GemmTile<float>& tile, const float* c, std::byte* to,
+                                    const VF32 (&sum)[R][V]) {
   const F32 d;
   constexpr int L = kLanes<float>;
-  const float* c = known_from_here(tile.c);
   const int64_t ldc = tile.accumulate ? tile.ldc : 0;
-  std::byte* to = known_from_here(tile.rounded);
+  c = known_from_here(c);
+  to = known_from_here(to);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, c += ldc, to += tile.rounded_stride)
 #pragma GCC unroll 4
@@ -123,29 +132,13 @@ HWY_INLINE void store_bfloat16_sums(const GemmTile<float>& tile, const VF32 (&su
 }
 #endif
 
-template <class T, Terms kTerms, Lie kLie, int R, int V>
-void multiply_block(const GemmTile<T>& tile) {
+template <class T, int R, int V>
+HWY_INLINE void store_sums(const GemmTile<T>& tile, T* c, const hn::Vec<Tag<T>> (&sum)[R][V]) {
   const Tag<T> d;
   constexpr int L = kLanes<T>;
   const int64_t ldc = tile.ldc;
   const bool accumulate = tile.accumulate;
-  hn::Vec<Tag<T>> sum[R][V];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
-  for (int r = 0; r < R; ++r) {
-    if (tile.rounded) hwy::Prefetch(tile.rounded + r * tile.rounded_stride);
-    for (int v = 0; v < V && (tile.accumulate || !tile.rounded); ++v)
-      hwy::Prefetch(tile.c + r * ldc + v * L);
-  }
-  sum_products<T, T, R, V, kLie, kTerms>(tile.kc, tile.a, tile.a_stride, tile.b, tile.ldb,
-                                         tile.ahead, sum);
-#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  if constexpr (kTerms == Terms::Pairs)
-    if (tile.rounded) return store_bfloat16_sums(tile, sum);
-#endif
-  T* c = known_from_here(tile.c);
+  c = known_from_here(c);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, c += ldc)
 #pragma GCC unroll 4
@@ -153,6 +146,50 @@ void multiply_block(const GemmTile<T>& tile) {
       T* place = c + v * L;
       hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, place), sum[r][v]) : sum[r][v], d, place);
     }
+}
+
+// The start of a tile runs while products of the one before are still being added, if it is short:
+// hence a loop over tiles here, and where their sums go is fetched after half of the products.
+// Loads of several members at once would wait for the stores of these, and all stores before them.
+template <class T, Terms kTerms, Lie kLie, int R, int V>
+void multiply_block(const GemmTile<T>& tile) {
+  const Tag<T> d;
+  const GemmAhead& next = tile.ahead;
+  GemmAhead ahead{known_from_here(next.at),     known_from_here(next.step),
+                  known_from_here(next.length), known_from_here(next.jump),
+                  known_from_here(next.runs),   known_from_here(next.left)};
+  const T* a = known_from_here(tile.a);
+  T* c = known_from_here(tile.c);
+  std::byte* rounded = known_from_here(tile.rounded);
+  const bool rounds = rounded != nullptr;
+  for (int64_t i = 0; i < tile.count; ++i) {
+    hn::Vec<Tag<T>> sum[R][V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
+    // Not inlined, it would be dropped: to the compiler it does nothing.
+    const auto fetch_places = [&]() __attribute__((always_inline)) {
+      for (int r = 0; r < R; ++r) {
+        if (rounds) prefetch_far(rounded + r * tile.rounded_stride);
+        for (int v = 0; v < V && (tile.accumulate || !rounds); ++v)
+          prefetch_far(c + r * tile.ldc + v * kLanes<T>);
+      }
+    };
+    sum_products<T, T, R, V, kLie, kTerms>(tile.kc, a, tile.a_stride, tile.b, tile.ldb, ahead,
+                                           fetch_places, sum);
+    bool stored = false;
+#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+    if constexpr (kTerms == Terms::Pairs) {
+      stored = rounds;
+      if (stored) store_bfloat16_sums(tile, c, rounded, sum);
+    }
+#endif
+    if (!stored) store_sums(tile, c, sum);
+    a += tile.a_step;
+    if (c) c += tile.c_step;
+    if (rounds) rounded += tile.rounded_step;
+  }
 }
 
 template <class T, class S, int R>
@@ -166,8 +203,9 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
-  sum_products<T, S, R, kVectors, Lie::Panel>(kc, a, kRows, reinterpret_cast<const S*>(b), ldb, {b},
-                                              sum);
+  GemmAhead nothing{b};
+  sum_products<T, S, R, kVectors, Lie::Panel>(
+      kc, a, kRows, reinterpret_cast<const S*>(b), ldb, nothing, [] {}, sum);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -194,19 +232,11 @@ inline void round_row_of_pairs(const float* from, int n, std::byte* to) {
 }
 #endif
 
-// Columns that do not fill the last vector, and sums that are rounded, pass through a tile of their
-// own.
+// From a tile of sums, `ld` apart, to where they go.
 template <class T, Terms kTerms>
-HWY_NOINLINE void multiply_aside(Block<T> block, int vectors, const GemmTile<T>& tile) {
-  HWY_ALIGN T sums[kRows * kVectors * kLanes<T>];
-  GemmTile<T> wide = tile;
-  wide.c = sums;
-  wide.ldc = vectors * kLanes<T>;
-  wide.accumulate = false;
-  wide.rounded = nullptr;
-  block(wide);
+void store_aside(const GemmTile<T>& tile, T* sums, int ld) {
   for (int r = 0; r < tile.m; ++r) {
-    T* from = sums + r * wide.ldc;
+    T* from = sums + r * ld;
     if (tile.accumulate) {
       const T* before = tile.c + r * tile.ldc;
       for (int j = 0; j < tile.n; ++j) from[j] = before[j] + from[j];
@@ -225,6 +255,25 @@ HWY_NOINLINE void multiply_aside(Block<T> block, int vectors, const GemmTile<T>&
     }
 #endif
     round_row(from, tile.n, tile.dtype, row);
+  }
+}
+
+// Columns that do not fill the last vector, and sums that are rounded, pass through a tile of their
+// own.
+template <class T, Terms kTerms>
+HWY_NOINLINE void multiply_aside(Block<T> block, int vectors, const GemmTile<T>& first) {
+  HWY_ALIGN T sums[kRows * kVectors * kLanes<T>];
+  GemmTile<T> tile = first, aside = first;
+  aside.count = 1;
+  aside.c = sums;
+  aside.ldc = vectors * kLanes<T>;
+  aside.accumulate = false;
+  aside.rounded = nullptr;
+  for (int64_t i = 0; i < first.count; ++i, tile.advance()) {
+    aside.a = tile.a;
+    block(aside);
+    store_aside<T, kTerms>(tile, sums, static_cast<int>(aside.ldc));
+    aside.ahead.skip(tile.kc);
   }
 }
 
@@ -441,16 +490,16 @@ void load_widened(const std::byte* from, Dtype dtype, int64_t n, float* to) {
 }
 
 const GemmKernels<float>* float_kernels() {
-  static constexpr GemmKernels<float> kernels = {kRows, kVectors * kLanes<float>, &pack_float,
-                                                 &multiply<float>, &stream_float};
+  static constexpr GemmKernels<float> kernels = {
+      kRows, kVectors * kLanes<float>, &pack_float, &multiply<float>, &stream_float, true};
   return &kernels;
 }
 // Products of bfloat16 run at twice the rate of float32 on AMD's processors that have them, and at
 // half of it on Intel's (measured: Zen 4, Emerald Rapids).
 const GemmKernels<float>* pair_kernels() {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  static constexpr GemmKernels<float> kernels = {kRows, kVectors * kLanes<float>, &pack_pairs,
-                                                 &multiply<float, Terms::Pairs>, nullptr};
+  static constexpr GemmKernels<float> kernels = {
+      kRows, kVectors * kLanes<float>, &pack_pairs, &multiply<float, Terms::Pairs>, nullptr, true};
   static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
   return fast ? &kernels : nullptr;
 #else
@@ -458,8 +507,8 @@ const GemmKernels<float>* pair_kernels() {
 #endif
 }
 const GemmKernels<double>* double_kernels() {
-  static constexpr GemmKernels<double> kernels = {kRows, kVectors * kLanes<double>, &pack_double,
-                                                  &multiply<double>, &stream_double};
+  static constexpr GemmKernels<double> kernels = {
+      kRows, kVectors * kLanes<double>, &pack_double, &multiply<double>, &stream_double, true};
   return &kernels;
 }
 

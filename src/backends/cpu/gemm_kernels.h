@@ -34,14 +34,30 @@ inline constexpr int kMaxPanelWidth = 64;
 // data[r * stride + k].
 enum class Lie { Panel, Rows };
 
-// Memory that will be read soon, and is fetched meanwhile: places `step` bytes apart; after each
-// `run` of them the next one is `jump` bytes further on.
+// Memory that will be read soon, and is fetched meanwhile, a place with each term: `runs` runs of
+// `length` places `step` bytes apart, each run `jump` bytes behind the end of the one before.
 struct GemmAhead {
   const std::byte* at;
-  int64_t step = 0, run = 1, jump = 0;
+  int64_t step = 0, length = int64_t{1} << 40, jump = 0, runs = 1;
+  int64_t left = length;  // places of this run
+
+  void next_run() {
+    if (--runs <= 0) step = jump = 0, length = int64_t{1} << 40;
+    at += jump;
+    left = length;
+  }
+  // As it is after so many places.
+  void skip(int64_t places) {
+    for (; places >= left; next_run()) {
+      places -= left;
+      at += left * step;
+    }
+    at += places * step;
+    left -= places;
+  }
 };
 
-// c[m x n] = a * b, or c += a * b.
+// c[m x n] = a * b, or c += a * b; of several tiles below each other, if `count` says so.
 template <class T>
 struct GemmTile {
   int m, n;  // at most as many as panels have vectors
@@ -54,12 +70,20 @@ struct GemmTile {
   T* c;
   int64_t ldc;
   bool accumulate;
-  GemmAhead ahead;  // kc places
+  GemmAhead ahead;
   // If given, the sums go here instead, rounded to `dtype`, F16 or BF16: rows so many bytes apart.
   std::byte* rounded = nullptr;
   int64_t rounded_stride = 0;
   Dtype dtype = Dtype::F32;
   int64_t group = 0;  // terms that are never cut apart, if given
+  int64_t count = 1;
+  int64_t a_step = 0, c_step = 0, rounded_step = 0;  // to the next tile's
+
+  void advance() {
+    a += a_step;
+    if (c) c += c_step;
+    if (rounded) rounded += rounded_step;
+  }
 };
 
 template <class T>
@@ -73,6 +97,7 @@ struct GemmKernels {
   // continues, the sums start at c, as if k had not been cut there.
   void (*stream)(int m, int64_t kc, const T* a, const std::byte* b, Dtype dtype, int64_t ldb, T* c,
                  int64_t ldc, bool continues);
+  bool several = false;  // `multiply` takes several tiles
 };
 
 // Of the best instruction set of this processor. T: float, double.
