@@ -26,6 +26,8 @@ constexpr int64_t kStreamedRows = 32, kStreamDepth = 16, kStreamTile = 8192, kSt
 // Of so few rows reading is all there is to do, and stretches of this many columns are read faster.
 constexpr int64_t kFewRows = 4, kLongStretch = 1024;
 constexpr int64_t kTaskRows = 84, kTaskColumns = 512;
+// Products that are worth handing out: about two microseconds.
+constexpr int64_t kTileWork = 100'000;
 // Panels of a task, at most: the narrowest are four columns wide.
 constexpr int64_t kTaskPanels = kTaskColumns / 4;
 
@@ -210,6 +212,9 @@ class BlockRun {
         int64_t work = m_ * kc * b_.kernels.columns;
         pool.parallel_for(right_panels_, std::max<int64_t>(1, (1 << 19) / work),
                           [&](int64_t begin, int64_t end) { multiply_fused(begin, end, k0, kc); });
+      } else if (b_.left_in_place && b_.right_in_place) {
+        pool.parallel_for(left_panels_ * right_panels_, tile_grain(kc),
+                          [&](int64_t begin, int64_t end) { multiply_run(begin, end, k0, kc); });
       } else {
         std::fill_n(states_, left_panels_ + right_panels_, kRaw);
         pool.parallel_for(row_tasks_ * column_tasks_, 1, [&](int64_t begin, int64_t end) {
@@ -326,6 +331,27 @@ class BlockRun {
       multiply_panel(0, left_panels_, j, k0, kc, panel, b_.kernels.columns);
     }
     finish(0, m_, right_begin(right0), right_begin(right1), k0, kc);
+  }
+
+  // Tiles that are handed out at once: each thread its part where these are small.
+  int64_t tile_grain(int64_t kc) const {
+    const int64_t threads = ThreadPool::shared().threads();
+    const int64_t tiles = left_panels_ * right_panels_, part = ceil_div(tiles, threads);
+    const int64_t least =
+        std::max<int64_t>(1, kTileWork / (b_.kernels.rows * b_.kernels.columns * kc));
+    return part > 4 * least ? least : std::max(part, least);
+  }
+
+  // Tiles begin … end, counted down the columns; the last columns, of which each run of tiles needs
+  // a copy, come first, when runs are long.
+  void multiply_run(int64_t begin, int64_t end, int64_t k0, int64_t kc) {
+    while (begin < end) {
+      const int64_t j = right_panels_ - 1 - begin / left_panels_, left0 = begin % left_panels_;
+      const int64_t left1 = std::min(left_panels_, left0 + end - begin);
+      multiply_in_place(left0, left1, j, k0, kc);
+      finish(left_begin(left0), left_begin(left1), right_begin(j), right_begin(j + 1), k0, kc);
+      begin += left1 - left0;
+    }
   }
 
   void multiply_in_place(int64_t left0, int64_t left1, int64_t j, int64_t k0, int64_t kc) {
