@@ -186,6 +186,7 @@ HWY_INLINE void add_groups(const PairRows<R>& rows, int64_t g0, int64_t groups,
       for (int i = 0; i < L::kParts; ++i)
         parts[m][i] = hn::BitCast(
             d, hn::LoadU(hn::ScalableTag<uint16_t>(), x[m] + line * L::kElements + i * 32));
+    for (int64_t i = 0; i < R; ++i) prefetch_far(ahead.next + 4096 + i * 64);
     ahead.fetch(R);
     __m512i words[R];
     VF32 sum[R][M];
