@@ -121,17 +121,20 @@ bool prepare(const Int8Format& f, const float* x, std::byte* row) {
 
 #if HWY_TARGET != HWY_SCALAR
 
-// Memory that will be read soon, asked for twice, 4096 bytes apart: while too much is on its way,
+// Memory that will be read soon, asked for twice, kApart bytes apart: while too much is on its way,
 // processors forget what they are asked for.
+template <int64_t kApart>
 struct AheadTwice {
   const std::byte* next;
   HWY_INLINE void fetch(int64_t lines) {
     for (int64_t i = 0; i < lines; ++i, next += 64) {
-      prefetch_far(next + 4096);
+      prefetch_far(next + kApart);
       prefetch_far(next);
     }
   }
 };
+using PackedAhead = AheadTwice<4096>;
+using ScalesAhead = AheadTwice<1024>;
 
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
@@ -161,7 +164,7 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 // Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
 // kGroup: 128-bit blocks of a group.
 template <class W, int M, int kGroup>
-HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, AheadTwice& ahead,
+HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, PackedAhead& ahead,
                            const std::byte* const* x, int64_t g0, int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
   constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
@@ -201,8 +204,8 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  AheadTwice ahead{next.packed()};
-  Ahead scales_ahead{next.scales()}, biases_ahead{next.biases()};
+  PackedAhead ahead{next.packed()};
+  ScalesAhead scales_ahead{next.scales()}, biases_ahead{next.biases()};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
   for (int m = 0; m < M; ++m)
