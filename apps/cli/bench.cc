@@ -100,7 +100,7 @@ void Bench::declare(Options& options) {
           "not count. Beside it stands its share of what the machine gives at that moment: "
           "generation is put beside a streaming read of memory (every weight once per step, and "
           "the cache), prompts beside multiplications in registers (of 8-bit integers where "
-          "products round activations to them, else float32).")
+          "products round activations to them, else of the activations' type).")
       .about("Without a model of your own, --shape makes one with random weights in real size.")
       .example("mica bench -m path/to/model", "a prompt of 512 tokens, then 128 new ones")
       .example("mica bench --shape llama-1b --bits 4 -p 512,2048 -n 128 -b 1,8",
@@ -243,7 +243,7 @@ int Bench::run() {
 
 // --- Telling -------------------------------------------------------------------------------------
 
-void write_spread(JsonWriter& json, const char* key, const std::vector<double>& figures) {
+void write_spread(JsonWriter& json, const std::string& key, const std::vector<double>& figures) {
   const Spread spread = spread_of(figures);
   json.key(key).begin_object().key("median").value(spread.median).key("min").value(spread.min);
   json.key("max").value(spread.max).end_object();
@@ -276,8 +276,8 @@ std::string Bench::json(const BenchRunner& runner) const {
   json.key("peak_rss_bytes").value(runner.peak_memory());
   json.key("ceilings").begin_object();
   write_spread(json, "read_bytes_per_s", runner.read_ceilings());
-  write_spread(json, runner.rounds_activations() ? "int8_ops_per_s" : "float32_ops_per_s",
-               runner.arithmetic_ceilings());
+  const std::string arithmetic = arithmetic_name(runner.arithmetic());
+  write_spread(json, arithmetic + "_ops_per_s", runner.arithmetic_ceilings());
   json.end_object().key("results").begin_array();
   for (const BenchResult& result : results_) write_result(json, result);
   return json.end_array().end_object().take();
@@ -312,9 +312,8 @@ std::string Bench::text(const BenchRunner& runner) const {
                      human_size(static_cast<uint64_t>(runner.peak_memory())));
   if (read.median > 0) out += fmt::format("reads {:.1f} GB/s", read.median * 1e-9);
   if (arithmetic.median > 0)
-    out +=
-        fmt::format("{}{:.0f} {} per second", read.median > 0 ? ", " : "", arithmetic.median * 1e-9,
-                    runner.rounds_activations() ? "billion 8-bit operations" : "GFLOP in float32");
+    out += fmt::format("{}{:.0f} billion {} operations per second", read.median > 0 ? ", " : "",
+                       arithmetic.median * 1e-9, arithmetic_name(runner.arithmetic()));
   out += fmt::format("\n\n{:<16}{:>6}{:>8}{:>12}{:>24}   {}\n", "test", "batch", "depth",
                      "tokens/s", "least to most", "share of the ceiling");
   for (const BenchResult& result : results_) {

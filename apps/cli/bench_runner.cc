@@ -49,7 +49,7 @@ BenchRunner::BenchRunner(std::shared_ptr<models::Model> model, const Options& op
       engine_(model_, nullptr,
               {.prefill_chunk = options.prefill_chunk, .max_batch = options.max_batch}),
       random_(options.seed),
-      rounds_activations_(models::rounds_activations(*model_)) {}
+      arithmetic_(models::arithmetic_of(*model_)) {}
 
 std::vector<int32_t> BenchRunner::random_ids(int64_t count) {
   std::vector<int32_t> ids(static_cast<size_t>(count));
@@ -118,7 +118,7 @@ double BenchRunner::read_ceiling() {
 }
 
 double BenchRunner::arithmetic_ceiling() {
-  const double now = rounds_activations_ ? int8_ceiling() : float32_ceiling();
+  const double now = mica::arithmetic_ceiling(arithmetic_);
   arithmetic_ceilings_.push_back(now);
   return now;
 }

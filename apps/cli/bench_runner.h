@@ -57,9 +57,9 @@ class BenchRunner {
   // Peak of resident memory without the block that reading is measured with.
   int64_t peak_memory() const;
 
-  bool rounds_activations() const { return rounds_activations_; }
-  // All that were measured: bytes read, and operations of the kind that prompts are put beside
-  // (8-bit integers where activations are rounded to them, else float32), per second.
+  // What prompts are put beside.
+  Arithmetic arithmetic() const { return arithmetic_; }
+  // All that were measured: bytes read, and operations of that kind, per second.
   const std::vector<double>& read_ceilings() const { return read_ceilings_; }
   const std::vector<double>& arithmetic_ceilings() const { return arithmetic_ceilings_; }
 
@@ -76,7 +76,7 @@ class BenchRunner {
   generate::Engine engine_;
   std::mt19937_64 random_;
   std::optional<MemoryReader> reader_;
-  bool rounds_activations_ = false;
+  Arithmetic arithmetic_;
   int64_t peak_before_reader_ = 0;
   std::vector<double> read_ceilings_, arithmetic_ceilings_;
 };

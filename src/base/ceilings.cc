@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -90,6 +91,12 @@ double float32_any(int64_t rounds) {
   MICA_LOOP("x", a = _mm_add_ps(_mm_mul_ps(a, x), x), 8);
 }
 
+[[gnu::target("avx512f,avx512bf16")]] double bfloat16_pairs(int64_t rounds) {
+  __m512 all[kAccumulators] = {};
+  const auto x = (__m512bh)_mm512_set1_epi16(0x3f00);
+  MICA_LOOP("v", a = _mm512_dpbf16_ps(a, x, x), 64);
+}
+
 [[gnu::target("avx512f,avx512vnni")]] double int8_vnni(int64_t rounds) {
   __m512i all[kAccumulators] = {}, x = _mm512_set1_epi8(3);
   MICA_LOOP("v", a = _mm512_dpbusd_epi32(a, x, x), 128);
@@ -112,6 +119,8 @@ Loop float32_loop() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return float32_fma;
   return float32_any;
 }
+
+Loop bfloat16_loop() { return __builtin_cpu_supports("avx512bf16") ? bfloat16_pairs : nullptr; }
 
 Loop int8_loop() {
   if (__builtin_cpu_supports("avx512vnni")) return int8_vnni;
@@ -137,6 +146,7 @@ double int8_neon(int64_t rounds) {
 }
 
 Loop float32_loop() { return float32_neon; }
+Loop bfloat16_loop() { return nullptr; }
 Loop int8_loop() { return int8_neon; }
 
 #else
@@ -151,6 +161,7 @@ double any_loop(int64_t rounds) {
 }
 
 Loop float32_loop() { return any_loop<float>; }
+Loop bfloat16_loop() { return nullptr; }
 Loop int8_loop() { return any_loop<uint32_t>; }
 
 #endif
@@ -194,7 +205,19 @@ double MemoryReader::read() const {
   return static_cast<double>(pieces_ * kPiece) / seconds_since(start);
 }
 
-double float32_ceiling() { return measure(float32_loop()); }
-double int8_ceiling() { return measure(int8_loop()); }
+const char* arithmetic_name(Arithmetic kind) {
+  switch (kind) {
+    case Arithmetic::Float32: return "float32";
+    case Arithmetic::Bfloat16: return "bfloat16";
+    default: return "int8";
+  }
+}
+
+double arithmetic_ceiling(Arithmetic kind) {
+  if (kind == Arithmetic::Int8) return measure(int8_loop());
+  const double floats = measure(float32_loop());
+  const Loop pairs = kind == Arithmetic::Bfloat16 ? bfloat16_loop() : nullptr;
+  return pairs ? std::max(floats, measure(pairs)) : floats;
+}
 
 }  // namespace mica

@@ -31,10 +31,20 @@ class MemoryReader {
   int64_t pieces_;
 };
 
+// What is multiplied and added.
+//
+//   Float32   fused multiply-adds
+//   Bfloat16  products of bfloat16 numbers, sums in float32: by the instruction for pairs of them,
+//             where it is faster than the above
+//   Int8      products of 8-bit integers, sums in 32 bits: by the widest dot-product instruction,
+//   or
+//             by several instructions where there is none
+enum class Arithmetic : uint8_t { Float32, Bfloat16, Int8 };
+// "float32", "bfloat16", "int8"
+const char* arithmetic_name(Arithmetic kind);
+
 // Operations per second of register-resident loops of about 10 ms; a multiplication and an addition
-// count as two. Float32 by fused multiply-adds; products of 8-bit integers summed up in 32 bits by
-// the widest dot-product instruction, or by several instructions where there is none.
-double float32_ceiling();
-double int8_ceiling();
+// count as two.
+double arithmetic_ceiling(Arithmetic kind);
 
 }  // namespace mica

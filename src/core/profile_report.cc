@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "base/ceilings.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_writer.h"
@@ -22,8 +21,8 @@ Ceilings measure() {
     if (error.kind() != ErrorKind::OutOfMemory) throw;  // without the block, without the figure
   }
   for (int i = 0; i < 4; ++i) {
-    ceilings.float32 = std::max(ceilings.float32, float32_ceiling());
-    ceilings.int8 = std::max(ceilings.int8, int8_ceiling());
+    for (Arithmetic kind : {Arithmetic::Float32, Arithmetic::Bfloat16, Arithmetic::Int8})
+      ceilings.of(kind) = std::max(ceilings.of(kind), arithmetic_ceiling(kind));
   }
   return ceilings;
 }
@@ -32,7 +31,7 @@ bool is_phase(const ProfileEvent& event) { return event.call < 0; }
 
 // Seconds that the machine needs at least.
 double least_time(const ProfileEvent& event, const Ceilings& ceilings) {
-  const double peak = event.int8 ? ceilings.int8 : ceilings.float32;
+  const double peak = ceilings.of(event.arithmetic);
   return std::max(ceilings.read > 0 ? event.bytes / ceilings.read : 0,
                   peak > 0 ? event.flops / peak : 0);
 }
@@ -119,7 +118,10 @@ void write_event(JsonWriter& json, const Profile& profile, const ProfileEvent& e
     write_operands(json, "inputs", call->inputs);
     write_operands(json, "outputs", call->outputs);
     json.key("bytes").value(event.bytes);
-    if (event.flops > 0) json.key(event.int8 ? "int8_operations" : "flops").value(event.flops);
+    if (event.flops > 0) {
+      const bool integers = event.arithmetic == Arithmetic::Int8;
+      json.key(integers ? "int8_operations" : "flops").value(event.flops);
+    }
     json.end_object();
   }
   json.end_object();
@@ -174,8 +176,9 @@ std::string profile_summary(const Profile& profile, const Ceilings& ceilings) {
   auto rate = [](double amount, const char* unit) {
     return amount > 0 ? fmt::format("{:.1f} {}", amount / 1e9, unit) : std::string("not known");
   };
-  text += fmt::format("ceilings: read {}, float32 {}, int8 {}\n\n", rate(ceilings.read, "GB/s"),
-                      rate(ceilings.float32, "GFLOP/s"), rate(ceilings.int8, "GOP/s"));
+  text += fmt::format("ceilings: read {}, float32 {}, bfloat16 {}, int8 {}\n\n",
+                      rate(ceilings.read, "GB/s"), rate(ceilings.float32, "GFLOP/s"),
+                      rate(ceilings.bfloat16, "GFLOP/s"), rate(ceilings.int8, "GOP/s"));
   const std::vector<ProfileOperation> rows = profile_operations(profile, ceilings);
   text += fmt::format("{:<32} {:>8} {:>10} {:>5} {:>10} {:>10} {:>7} {:>8} {:>5}  {}\n",
                       "operation", "calls", "time", "%", "mean", "bytes", "GB/s", "GFLOP/s",

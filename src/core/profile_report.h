@@ -17,7 +17,12 @@ namespace mica {
 
 // Bytes and operations per second on the pool's threads; 0: not known.
 struct Ceilings {
-  double read = 0, float32 = 0, int8 = 0;
+  double read = 0, float32 = 0, bfloat16 = 0, int8 = 0;
+
+  double& of(Arithmetic kind) {
+    return kind == Arithmetic::Float32 ? float32 : kind == Arithmetic::Int8 ? int8 : bfloat16;
+  }
+  double of(Arithmetic kind) const { return Ceilings(*this).of(kind); }
 };
 // Measured at the first call, for about half a second, and kept for the process.
 const Ceilings& measured_ceilings();

@@ -177,7 +177,7 @@ void record_call(const Op* op, const Region* region, std::span<const View> input
                                   : ProfileKind::Copy;
   record(all,
          {.kind = kind,
-          .int8 = cost.int8,
+          .arithmetic = cost.arithmetic,
           .call = at->second,
           .start = start,
           .bytes = cost.bytes,

@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "base/ceilings.h"
 #include "core/backend.h"
 
 namespace mica {
@@ -29,8 +30,8 @@ namespace mica {
 // What a call needs.
 struct Cost {
   double bytes = 0;
-  double flops = 0;   // 0: not known
-  bool int8 = false;  // the arithmetic is that of 8-bit integers
+  double flops = 0;  // 0: not known
+  Arithmetic arithmetic = Arithmetic::Float32;
 };
 
 // A rule for the calls of an operation on the host, whose data it may read. For the tables of
@@ -62,7 +63,7 @@ struct ProfileCall {
 
 struct ProfileEvent {
   ProfileKind kind;
-  bool int8 = false;
+  Arithmetic arithmetic = Arithmetic::Float32;
   int32_t thread;           // 0, 1, … in the order of their first events
   int32_t call;             // place in Profile::calls; of phases -1
   int64_t start, duration;  // nanoseconds; start counts from start_profile()

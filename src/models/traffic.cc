@@ -96,11 +96,12 @@ double prompt_operations(Model& model, int64_t tokens, int64_t passes) {
   return 2 * products + 4 * pairs * static_cast<double>(info.query_elements);
 }
 
-bool rounds_activations(Model& model) {
+Arithmetic arithmetic_of(Model& model) {
   const Census census = census_of(model);
-  return census.rounded_elements > (census.last_elements + census.last_expert_elements +
-                                    census.expert_elements + census.matrix_elements) /
-                                       2;
+  const double all = census.last_elements + census.last_expert_elements + census.expert_elements +
+                     census.matrix_elements;
+  if (census.rounded_elements > all / 2) return Arithmetic::Int8;
+  return model.info().activations == Dtype::BF16 ? Arithmetic::Bfloat16 : Arithmetic::Float32;
 }
 
 }  // namespace mica::models

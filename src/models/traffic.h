@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "base/ceilings.h"
 #include "models/model.h"
 
 namespace mica::models {
@@ -18,8 +19,8 @@ double decode_bytes(Model& model, int64_t sequences, int64_t context);
 // layer's attention is for these positions only.
 double prompt_operations(Model& model, int64_t tokens, int64_t passes);
 
-// Whether most products take activations rounded to 8 bits, so that their arithmetic is that of
-// integers (ops/quantized.h).
-bool rounds_activations(Model& model);
+// What most products are made of: 8-bit integers where they take activations rounded to them
+// (ops/quantized.h), else bfloat16 or float32, as activations are.
+Arithmetic arithmetic_of(Model& model);
 
 }  // namespace mica::models

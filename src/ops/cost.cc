@@ -1,6 +1,7 @@
 // What the calls of some operations move and compute (core/profiler.h), where that is not simply
 // their operands: operations that read or write a part of them, and those whose arithmetic counts.
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "core/profiler.h"
@@ -54,20 +55,33 @@ double distinct(const View& indices) {
   return as_double(std::ssize(std::set<int64_t>(values.begin(), values.end())));
 }
 
+// Of floats, by the type of the operands that are multiplied; integers of quantized matrices are
+// numbers of bfloat16, too.
+Arithmetic arithmetic_of(Views operands) {
+  const auto is_bfloat16 = [](const View& view) { return view.dtype == Dtype::BF16; };
+  return std::all_of(operands.begin(), operands.end(), is_bfloat16) ? Arithmetic::Bfloat16
+                                                                    : Arithmetic::Float32;
+}
+Arithmetic arithmetic_of(const View& x, int activation_bits) {
+  return activation_bits == 8 ? Arithmetic::Int8 : arithmetic_of({&x, 1});
+}
+
 Cost matmul_cost(const KernelCall& call) {
   const View& out = call.outputs[0];
   return {.bytes = bytes_of(call.inputs) + view_bytes(out),
-          .flops = 2 * as_double(out.size()) * as_double(last(call.inputs[0]))};
+          .flops = 2 * as_double(out.size()) * as_double(last(call.inputs[0])),
+          .arithmetic = arithmetic_of(call.inputs.first(2))};
 }
 
 Cost quantized_matmul_cost(const KernelCall& call) {
   Cost cost = matmul_cost(call);
-  cost.int8 = call.as<QuantizedMatmulParams>().activation_bits == 8;
+  cost.arithmetic = arithmetic_of(call.inputs[0], call.as<QuantizedMatmulParams>().activation_bits);
   return cost;
 }
 
 Cost quantized_matmuls_cost(const KernelCall& call) {
-  Cost cost{.bytes = bytes_of(call.inputs) + bytes_of(call.outputs), .int8 = true};
+  Cost cost{.bytes = bytes_of(call.inputs) + bytes_of(call.outputs),
+            .arithmetic = Arithmetic::Int8};
   for (const View& out : call.outputs)
     cost.flops += 2 * as_double(out.size()) * as_double(call.inputs[0].shape.back());
   return cost;
@@ -86,7 +100,8 @@ Cost gather_mm_cost(const KernelCall& call) {
   const double right = distinct(call.inputs.back());
   Cost cost{.bytes = chosen(call.inputs[0], distinct(call.inputs[call.inputs.size() - 2])) +
                      view_bytes(out) + bytes_of(call.inputs.last(2)),
-            .flops = 2 * as_double(out.size()) * as_double(last(call.inputs[0]))};
+            .flops = 2 * as_double(out.size()) * as_double(last(call.inputs[0])),
+            .arithmetic = arithmetic_of(call.inputs.first(stacks == 1 ? 2 : 1))};
   for (size_t i = 1; i <= stacks; ++i) cost.bytes += chosen(call.inputs[i], right);
   return cost;
 }
@@ -100,7 +115,9 @@ Cost expert_cost(const KernelCall& call) {
     matrix += view_bytes(expert_part(call.inputs, p, 0, part));
   return {.bytes = bytes_of(call.inputs.first(2)) + view_bytes(out) + matrix * distinct(ids),
           .flops = 2 * as_double(out.size()) * as_double(last(x)),
-          .int8 = p.activation_bits == 8};
+          .arithmetic = p.group_size > 0
+                            ? arithmetic_of(x, p.activation_bits)
+                            : arithmetic_of(std::array{x, expert_part(call.inputs, p, 0, 0)})};
 }
 
 // Keys that the rows of a sequence see, all together and as a range.
@@ -133,8 +150,8 @@ Cost attention_cost(const KernelCall& call) {
   size_t next = 3;
   const auto offsets = p.offsets ? integers(call.inputs[next++]) : std::vector<int64_t>();
   const auto lengths = p.lengths ? integers(call.inputs[next]) : std::vector<int64_t>();
-  Cost cost{.bytes =
-                view_bytes(q) + view_bytes(call.outputs[0]) + bytes_of(call.inputs.subspan(3))};
+  Cost cost{.bytes = view_bytes(q) + view_bytes(call.outputs[0]) + bytes_of(call.inputs.subspan(3)),
+            .arithmetic = arithmetic_of(call.inputs.first(3))};
   const double key_bytes = as_double(k.shape[1]) * (as_double(last(k)) * size_of(k.dtype) +
                                                     as_double(last(v)) * size_of(v.dtype));
   for (int64_t b = 0; b < q.shape[0]; ++b) {

@@ -17,7 +17,9 @@ TEST(Ceilings, GiveFiguresWithAnyNumberOfThreads) {
   for (int threads : {1, 3}) {
     ThreadPool::shared().set_threads(threads);
     MemoryReader reader(int64_t{8} << 20);
-    for (double figure : {reader.read(), float32_ceiling(), int8_ceiling()}) {
+    for (double figure :
+         {reader.read(), arithmetic_ceiling(Arithmetic::Float32),
+          arithmetic_ceiling(Arithmetic::Bfloat16), arithmetic_ceiling(Arithmetic::Int8)}) {
       EXPECT_TRUE(std::isfinite(figure));
       EXPECT_GT(figure, 1e6);
     }

@@ -61,8 +61,9 @@ class Bench(CliTest):
         self.assertEqual(len(told["results"]), 2)
         self.assertIn("float32_ops_per_s", told["ceilings"])
 
-    def test_exact_products_are_those_of_float32(self):
-        for arguments, ceiling in [([], "int8_ops_per_s"), (["--exact"], "float32_ops_per_s")]:
+    def test_exact_products_are_those_of_the_activations(self):
+        for arguments, ceiling in [([], "int8_ops_per_s"), (["--exact"], "bfloat16_ops_per_s"),
+                                   (["--exact", "--dtype", "float32"], "float32_ops_per_s")]:
             told = self.bench("--shape", "tiny-llama", "--bits", 4, *QUICK, *arguments)
             self.assertEqual(list(told["ceilings"]), ["read_bytes_per_s", ceiling])
 

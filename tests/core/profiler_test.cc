@@ -117,12 +117,13 @@ Profile made_up() {
   Profile profile;
   profile.calls = {{"slow", {{Dtype::F32, {2, 3}}}, {{Dtype::F16, {2}}}}, {"fast", {}, {}}};
   auto call = [](int32_t of, int64_t start, int64_t duration, double bytes, double flops,
-                 bool int8) {
-    return ProfileEvent{ProfileKind::Kernel, int8, 0, of, start, duration, bytes, flops};
+                 Arithmetic arithmetic) {
+    return ProfileEvent{ProfileKind::Kernel, arithmetic, 0, of, start, duration, bytes, flops};
   };
-  profile.events = {call(1, 0, 1000, 0, 500, true), call(0, 1000, 2000, 1000, 100, false),
-                    call(0, 3000, 6000, 100, 3000, false)};
-  profile.events.push_back({ProfileKind::Run, false, 1, -1, 0, 9500, 0, 0});
+  profile.events = {call(1, 0, 1000, 0, 500, Arithmetic::Int8),
+                    call(0, 1000, 2000, 1000, 100, Arithmetic::Float32),
+                    call(0, 3000, 6000, 100, 6000, Arithmetic::Bfloat16)};
+  profile.events.push_back({ProfileKind::Run, Arithmetic::Float32, 1, -1, 0, 9500, 0, 0});
   profile.duration = 10000;
   profile.dropped = 5;
   return profile;
@@ -130,14 +131,15 @@ Profile made_up() {
 
 TEST(ProfileReportTest, OperationsByTimeWithTheirShare) {
   Profile profile = made_up();
-  // Nanoseconds: a byte and a float operation take 1, an 8-bit one half.
-  auto rows = profile_operations(profile, {.read = 1e9, .float32 = 1e9, .int8 = 2e9});
+  // Nanoseconds: a byte and a float operation take 1, a bfloat16 and an 8-bit one half.
+  auto rows =
+      profile_operations(profile, {.read = 1e9, .float32 = 1e9, .bfloat16 = 2e9, .int8 = 2e9});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].name, "slow");
   EXPECT_EQ(rows[0].calls, 2);
   EXPECT_EQ(rows[0].duration, 8000);
   EXPECT_EQ(rows[0].bytes, 1100);
-  EXPECT_EQ(rows[0].flops, 3100);
+  EXPECT_EQ(rows[0].flops, 6100);
   EXPECT_DOUBLE_EQ(rows[0].share, (1000.0 + 3000.0) / 8000);
   EXPECT_EQ(rows[0].slowest, 6000);
   EXPECT_EQ(rows[0].slowest_call, 0);
@@ -149,7 +151,7 @@ TEST(ProfileReportTest, SummaryIsATable) {
   std::string text = profile_summary(made_up(), {.read = 2e9, .float32 = 1e9});
   for (const char* part :
        {"recorded 10.00 us: run 9.50 us (kernels 9.00 us)", "elsewhere 0.50 us", "read 2.0 GB/s",
-        "int8 not known", "6.00 us: float32 (2, 3) -> float16 (2,)", "88.9",
+        "bfloat16 not known, int8 not known", "6.00 us: float32 (2, 3) -> float16 (2,)", "88.9",
         "5 further events were not recorded"})
     EXPECT_NE(text.find(part), text.npos) << part << "\n" << text;
   EXPECT_LT(text.find("slow "), text.find("fast "));
@@ -191,6 +193,7 @@ TEST(ProfileReportTest, CeilingsAreThere) {
   const Ceilings& ceilings = measured_ceilings();
   EXPECT_GT(ceilings.read, 1e8);
   EXPECT_GT(ceilings.float32, 1e8);
+  EXPECT_GT(ceilings.bfloat16, 1e8);
   EXPECT_GT(ceilings.int8, 1e8);
   EXPECT_EQ(&ceilings, &measured_ceilings());
 }

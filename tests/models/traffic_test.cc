@@ -32,7 +32,7 @@ TEST(Traffic, OfADenseModel) {
   const double above = kWidth * kWidth + 3 * kWidth * 256;
   EXPECT_DOUBLE_EQ(prompt_operations(*model, 5, 2),
                    2 * (5 * kLayers * layer - 3 * above + 2 * head) + attention);
-  EXPECT_FALSE(rounds_activations(*model));
+  EXPECT_EQ(arithmetic_of(*model), Arithmetic::Float32);
 }
 
 TEST(Traffic, OfExperts) {
@@ -63,20 +63,20 @@ TEST(Traffic, OfATiedHeadAndLearnedPositions) {
                    2 * (2 * layer + 2 * 64 * 16) + 4 * 16 * (2 * 3 / 2));
 }
 
-TEST(Traffic, KnowsWhichProductsRoundActivations) {
-  auto rounds = [](int bits, bool exact) {
+TEST(Traffic, KnowsWhatProductsAreMadeOf) {
+  auto arithmetic = [](int bits, bool exact) {
     char pattern[] = "/tmp/mica-traffic-XXXXXX";
     const std::string folder = mkdtemp(pattern);
     write_random_model(shape_config(find_shape("tiny-llama"), {.quantization = {{64, bits}}}),
                        folder);
-    const bool found = rounds_activations(*load_model(folder, {.exact = exact}).model);
+    const Arithmetic found = arithmetic_of(*load_model(folder, {.exact = exact}).model);
     std::filesystem::remove_all(folder);
     return found;
   };
-  EXPECT_TRUE(rounds(4, false));
-  EXPECT_TRUE(rounds(8, false));
-  EXPECT_FALSE(rounds(4, true));
-  EXPECT_FALSE(rounds(6, false));
+  EXPECT_EQ(arithmetic(4, false), Arithmetic::Int8);
+  EXPECT_EQ(arithmetic(8, false), Arithmetic::Int8);
+  EXPECT_EQ(arithmetic(4, true), Arithmetic::Bfloat16);
+  EXPECT_EQ(arithmetic(6, false), Arithmetic::Bfloat16);
 }
 
 TEST(Traffic, WindowsBoundWhatIsSeen) {

@@ -7,6 +7,7 @@
 #include "ops/experts.h"
 #include "ops/gather_mm.h"
 #include "ops/index.h"
+#include "ops/matmul.h"
 #include "ops/quantized.h"
 #include "ops/shape.h"
 #include "tests/core/profiling.h"
@@ -61,8 +62,24 @@ TEST(CostTest, QuantizedProductsSayTheirArithmetic) {
         call_of(quantized_matmul(x, q[0], q[1], q[2], true, 64, 4, "affine", {}, activation_bits));
     EXPECT_EQ(event.bytes, bytes);
     EXPECT_EQ(event.flops, 2 * 2 * 64 * 32);
-    EXPECT_EQ(event.int8, activation_bits == 8);
+    EXPECT_EQ(event.arithmetic, activation_bits == 8 ? Arithmetic::Int8 : Arithmetic::Float32);
   }
+}
+
+TEST(CostTest, ProductsOfBfloat16SayTheirArithmetic) {
+  auto half = [](const Array& array) { return astype(array, Dtype::BF16); };
+  auto arithmetic = [](const Array& array) { return call_of(array).arithmetic; };
+  const Array x = half(counting({2, 64})), y = half(counting({64, 8})), wide = counting({64, 8});
+  Arrays q = quantize(half(counting({32, 64})), 64, 4);
+  const Array heads = half(counting({1, 2, 3, 4}));
+  for (const Array& array : {x, y, wide, q[0], q[1], q[2], heads}) Array(array).eval();
+  EXPECT_EQ(arithmetic(matmul(x, y)), Arithmetic::Bfloat16);
+  EXPECT_EQ(arithmetic(matmul(half(x), transpose(half(x)))), Arithmetic::Bfloat16);
+  EXPECT_EQ(arithmetic(quantized_matmul(x, q[0], q[1], q[2])), Arithmetic::Bfloat16);
+  EXPECT_EQ(arithmetic(attention(heads, heads, heads, {})), Arithmetic::Bfloat16);
+  const Array single = astype(x, Dtype::F32);
+  single.eval();
+  EXPECT_EQ(arithmetic(matmul(single, wide)), Arithmetic::Float32);
 }
 
 // Two query heads share a key head; 4 numbers a key and 4 a value.
