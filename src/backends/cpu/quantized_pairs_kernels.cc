@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <type_traits>
 #include <utility>
 
 #include "backends/cpu/known_from_here.h"
@@ -151,6 +152,32 @@ struct PairRows {
   const std::byte *packed[R], *scales[R], *biases[R];
 };
 
+// Scales or biases of up to 16 groups of a row, zeros beyond.
+template <class S>
+HWY_INLINE VF32 read_groups(const std::byte* row, int64_t g0, int64_t groups) {
+  const S* from = reinterpret_cast<const S*>(row) + g0;
+  const auto present = static_cast<__mmask16>((1 << groups) - 1);
+  if constexpr (std::is_same_v<S, float>)
+    return VF32{_mm512_maskz_loadu_ps(present, from)};
+  else if constexpr (std::is_same_v<S, float16_t>)
+    return VF32{_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(present, from))};
+  else
+    return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::Vec<hn::Rebind<uint32_t, F32>>{
+                                  _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(present, from))}));
+}
+
+// A line of R rows; the part that is there.
+template <int R>
+HWY_INLINE void load_line(const PairRows<R>& rows, int64_t line, __mmask16 present,
+                          __m512i (&words)[R]) {
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    __m512i loaded = _mm512_maskz_loadu_epi32(present, rows.packed[r] + line * 64);
+    asm("" : "+v"(loaded));  // or it would be loaded for each part
+    words[r] = loaded;
+  }
+}
+
 // Up to 16 groups of R rows from group g0 on; kLaneGroup: lanes of a group.
 template <int kBits, int kLaneGroup, class S, int R, int M>
 HWY_INLINE void add_groups(const PairRows<R>& rows, int64_t g0, int64_t groups,
@@ -158,15 +185,12 @@ HWY_INLINE void add_groups(const PairRows<R>& rows, int64_t g0, int64_t groups,
                            VF32 (&total)[R][M]) {
   using L = Line<kBits>;
   const F32 d;
-  const auto read = [&](const std::byte* row) HWY_ATTR __attribute__((always_inline)) {
-    const S* from = reinterpret_cast<const S*>(row) + g0;
-    return groups == 16 ? load(d, from) : load_part(d, from, static_cast<size_t>(groups));
-  };
   VF32 scale[R], result[R][M];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    scale[r] = read(rows.scales[r]);
-    const auto bias = hn::NegMulAdd(hn::Set(d, L::kOffset), scale[r], read(rows.biases[r]));
+    scale[r] = read_groups<S>(rows.scales[r], g0, groups);
+    const auto bias =
+        hn::NegMulAdd(hn::Set(d, L::kOffset), scale[r], read_groups<S>(rows.biases[r], g0, groups));
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m)
       result[r][m] = hn::MulAdd(bias, hn::LoadU(d, x_sums[m] + g0), total[r][m]);
@@ -189,15 +213,12 @@ HWY_INLINE void add_groups(const PairRows<R>& rows, int64_t g0, int64_t groups,
     for (int64_t i = 0; i < R; ++i) prefetch_far(ahead.next + 4096 + i * 64);
     ahead.fetch(R);
     __m512i words[R];
+    load_line(rows, line, present, words);
     VF32 sum[R][M];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      __m512i loaded = _mm512_maskz_loadu_epi32(present, rows.packed[r] + line * 64);
-      asm("" : "+v"(loaded));  // or it would be loaded for each part
-      words[r] = loaded;
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) sum[r][m] = hn::Zero(d);
-    }
     add_line<kBits, R, M>(words, parts, sum);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
