@@ -87,7 +87,7 @@ Array loss_of(const Arrays& p, const Array& ids, const Array& next, bool checkpo
 
 struct Trained {
   std::vector<float> losses;
-  int64_t activations = 0;  // peak memory beyond parameters, moments and gradients, in bytes
+  int64_t activations = 0;  // peak memory beyond parameters and moments, in bytes
 };
 
 Trained train(bool checkpointed, int steps) {
@@ -132,19 +132,19 @@ Trained train(bool checkpointed, int steps) {
     run.losses.push_back(values[0].item<float>());
   }
   int64_t state = 0;
-  for (const Array& a : p)
-    state += 7 * a.nbytes();  // parameters and moments, before and after, and gradients
+  for (const Array& a : p) state += 3 * a.nbytes();  // parameters and moments
   run.activations = memory_use(DeviceKind::Cpu).peak - state;
   return run;
 }
 
 TEST(Training, ADecoderLearnsWithAndWithoutCheckpoints) {
-  Trained plain = train(false, 200), saved = train(true, 200);
-  EXPECT_EQ(plain.losses, saved.losses);
-  EXPECT_LT(saved.activations, plain.activations * 3 / 4)
+  Trained plain = train(false, 120), saved = train(true, 12);
+  EXPECT_TRUE(std::equal(saved.losses.begin(), saved.losses.end(), plain.losses.begin()));
+  EXPECT_GT(saved.activations, 0);
+  EXPECT_LT(saved.activations, plain.activations / 2)
       << plain.activations << " bytes without checkpoints";
   float last = 0;
-  for (size_t i = 180; i < 200; ++i) last += plain.losses[i] / 20;
+  for (size_t i = 100; i < 120; ++i) last += plain.losses[i] / 20;
   EXPECT_NEAR(plain.losses[0], std::log(128.0f), 1.0f);
   EXPECT_LT(last, 2.7f);
 }
