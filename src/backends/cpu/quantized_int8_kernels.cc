@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/quantized_int8.h"
@@ -121,20 +122,21 @@ bool prepare(const Int8Format& f, const float* x, std::byte* row) {
 
 #if HWY_TARGET != HWY_SCALAR
 
-// Memory that will be read soon, asked for twice, kApart bytes apart: while too much is on its way,
-// processors forget what they are asked for.
-template <int64_t kApart>
-struct AheadTwice {
+// Memory that will be read soon, asked for kTimes times, kApart bytes apart: while too much is on
+// its way, processors forget what they are asked for.
+template <int kTimes, int64_t kApart>
+struct AheadAgain {
   const std::byte* next;
   HWY_INLINE void fetch(int64_t lines) {
-    for (int64_t i = 0; i < lines; ++i, next += 64) {
-      prefetch_far(next + kApart);
-      prefetch_far(next);
-    }
+    for (int64_t i = 0; i < lines; ++i, next += 64)
+      for (int64_t time = kTimes - 1; time >= 0; --time) prefetch_far(next + time * kApart);
   }
 };
-using PackedAhead = AheadTwice<4096>;
-using ScalesAhead = AheadTwice<1024>;
+// The faster bytes are multiplied, the more is forgotten.
+template <class W, int M, int kGroup>
+using PackedAhead = std::conditional_t<W::kBits == 8 && W::kFast && M == 1,
+                                       AheadAgain<kGroup == 2 ? 4 : 5, 2048>, AheadAgain<2, 4096>>;
+using ScalesAhead = AheadAgain<2, 1024>;
 
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
@@ -164,8 +166,9 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 // Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
 // kGroup: 128-bit blocks of a group.
 template <class W, int M, int kGroup>
-HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed, PackedAhead& ahead,
-                           const std::byte* const* x, int64_t g0, int64_t n, int32_t* sums) {
+HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed,
+                           PackedAhead<W, M, kGroup>& ahead, const std::byte* const* x, int64_t g0,
+                           int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
   constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
   constexpr int kGroups = std::max(1, kLanes / 4 / kGroup);     // of a vector
@@ -204,7 +207,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  PackedAhead ahead{next.packed()};
+  PackedAhead<W, M, kGroup> ahead{next.packed()};
   ScalesAhead scales_ahead{next.scales()}, biases_ahead{next.biases()};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
