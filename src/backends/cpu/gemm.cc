@@ -4,10 +4,12 @@
 #include <atomic>
 #include <cstring>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 
 #include "backends/cpu/dots.h"
 #include "backends/cpu/gemm_blocks.h"
+#include "backends/cpu/tile_stream.h"
 #include "base/thread_pool.h"
 
 namespace mica::cpu {
@@ -19,11 +21,12 @@ namespace {
 constexpr int64_t kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 2048;
 // Of so few rows reading is all there is to do, and stretches of this many columns are read faster.
 constexpr int64_t kFewRows = 4, kLongStretch = 1024;
-constexpr int64_t kTaskRows = 84, kTaskColumns = 512;
+// Rows whose panels stay in the second-level cache beside two panels of the right operand.
+constexpr int64_t kGroupRows = 84;
 // Products that are worth handing out: about two microseconds.
 constexpr int64_t kTileWork = 100'000;
-// Panels of a task, at most: the narrowest are four columns wide.
-constexpr int64_t kTaskPanels = kTaskColumns / 4;
+// The narrowest panels are four columns wide.
+constexpr int64_t kMaxRightPanels = kMaxColumns / 4;
 
 // Where part i of `parts` nearly equal parts of `total` begins.
 int64_t part_begin(int64_t total, int64_t parts, int64_t i) { return total * i / parts; }
@@ -69,7 +72,7 @@ class BlockRun {
     panel_rows_ = m_ / left_panels_;
     longer_panels_ = m_ % left_panels_;
     packed_left_ = b_.left_in_place ? 0 : left_panels_;
-    choose_tasks();
+    groups_ = ceil_div(left_panels_, std::max<int64_t>(1, kGroupRows / b_.kernels.rows));
     if (g_.next_left && g_.m == m_ && g_.n == n_ && g_.k <= b_.depth) {
       left_bytes_ = span_bytes(g_.left, m_);
       ahead_share_ = (left_bytes_ + span_bytes(g_.right, n_)) / (left_panels_ * right_panels_);
@@ -97,12 +100,16 @@ class BlockRun {
         pool.parallel_for(right_panels_, std::max<int64_t>(1, (1 << 19) / work),
                           [&](int64_t begin, int64_t end) { multiply_fused(begin, end, k0, kc); });
       } else if (b_.left_in_place && b_.right_in_place) {
-        pool.parallel_for(left_panels_ * right_panels_, tile_grain(kc),
-                          [&](int64_t begin, int64_t end) { multiply_run(begin, end, k0, kc); });
+        pool.parallel_for(
+            left_panels_ * right_panels_, tile_grain(kc),
+            [&](int64_t begin, int64_t end) { multiply_tiles_as_they_lie(begin, end, k0, kc); });
       } else {
         std::fill_n(states_, left_panels_ + right_panels_, kRaw);
-        pool.parallel_for(row_tasks_ * column_tasks_, 1, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) multiply(i, k0, kc);
+        const int64_t threads = pool.threads();
+        TileRuns runs(groups_ * right_panels_, threads);
+        pool.parallel_for(threads, 1, [&](int64_t, int64_t) {
+          for (auto [begin, end] = runs.take(); begin < end; std::tie(begin, end) = runs.take())
+            multiply_run(begin, end, k0, kc);
         });
       }
     }
@@ -112,27 +119,6 @@ class BlockRun {
   static constexpr int64_t kTermBytes = sizeof(T);
   // Of a panel: who needs it first packs it, and others who need it meanwhile do something else.
   static constexpr std::byte kRaw{0}, kBeingPacked{1}, kPacked{2};
-
-  // Small enough that every thread gets several, large enough to reuse what they read.
-  void choose_tasks() {
-    int64_t rows = std::max<int64_t>(1, kTaskRows / b_.kernels.rows);
-    int64_t columns = std::max<int64_t>(1, kTaskColumns / b_.kernels.columns);
-    const int64_t threads = ThreadPool::shared().threads(), wanted = 4 * threads;
-    // Threads begin in columns of their own and pack these.
-    columns = std::clamp<int64_t>(right_panels_ / (2 * threads), 1, columns);
-    auto tasks = [&] { return ceil_div(left_panels_, rows) * ceil_div(right_panels_, columns); };
-    double panel_work = 2.0 * b_.kernels.rows * b_.kernels.columns * static_cast<double>(b_.depth);
-    while (tasks() < wanted && panel_work * static_cast<double>(rows * columns) > 2e6) {
-      if (columns > 1 && columns * b_.kernels.columns >= rows * b_.kernels.rows)
-        columns = ceil_div(columns, 2);
-      else if (rows > 1)
-        rows = ceil_div(rows, 2);
-      else
-        break;
-    }
-    row_tasks_ = ceil_div(left_panels_, rows);
-    column_tasks_ = ceil_div(right_panels_, columns);
-  }
 
   // Left panels hold nearly equal numbers of rows, so that none is nearly empty.
   int64_t left_begin(int64_t panel) const {
@@ -178,12 +164,20 @@ class BlockRun {
     while (state.load(std::memory_order_acquire) != kPacked) std::this_thread::yield();
   }
 
-  void multiply(int64_t task, int64_t k0, int64_t kc) {
-    int64_t row_task = task % row_tasks_, column_task = task / row_tasks_;
-    int64_t left0 = part_begin(left_panels_, row_tasks_, row_task);
-    int64_t left1 = part_begin(left_panels_, row_tasks_, row_task + 1);
-    int64_t right0 = part_begin(right_panels_, column_tasks_, column_task);
-    int64_t right1 = part_begin(right_panels_, column_tasks_, column_task + 1);
+  // A run of pairs of a group of left panels, which stay in the second-level cache, and a right
+  // panel, counted along the rows.
+  void multiply_run(int64_t begin, int64_t end, int64_t k0, int64_t kc) {
+    while (begin < end) {
+      const int64_t group = begin / right_panels_, right0 = begin % right_panels_;
+      const int64_t right1 = std::min(right_panels_, right0 + end - begin);
+      multiply_group(group, right0, right1, k0, kc);
+      begin += right1 - right0;
+    }
+  }
+
+  void multiply_group(int64_t group, int64_t right0, int64_t right1, int64_t k0, int64_t kc) {
+    const int64_t left0 = part_begin(left_panels_, groups_, group);
+    const int64_t left1 = part_begin(left_panels_, groups_, group + 1);
     if (packed_left_ > 0) {
       for (int64_t i = left0; i < left1; ++i) offer(i, k0, kc);
       for (int64_t i = left0; i < left1; ++i) await(i);
@@ -191,7 +185,7 @@ class BlockRun {
     const auto multiply_packed = [&](int64_t j) {
       multiply_panel(left0, left1, j, k0, kc, right_ + j * b_.right_panel, b_.kernels.columns);
     };
-    int64_t late[kTaskPanels];
+    int64_t late[kMaxRightPanels];
     int64_t late_count = 0;
     for (int64_t j = right0; j < right1; ++j) {
       if (b_.right_in_place)
@@ -228,7 +222,7 @@ class BlockRun {
 
   // Tiles begin … end, counted down the columns; the last columns, of which each run of tiles needs
   // a copy, come first, when runs are long.
-  void multiply_run(int64_t begin, int64_t end, int64_t k0, int64_t kc) {
+  void multiply_tiles_as_they_lie(int64_t begin, int64_t end, int64_t k0, int64_t kc) {
     while (begin < end) {
       const int64_t j = right_panels_ - 1 - begin / left_panels_, left0 = begin % left_panels_;
       const int64_t left1 = std::min(left_panels_, left0 + end - begin);
@@ -270,7 +264,7 @@ class BlockRun {
     if (ahead_share_ > 0)
       look_ahead(j * left_panels_ + left0, left1 - left0, tile);
     else if (!b_.right_in_place)
-      look_at_panel(j + 1, k0, tile);
+      look_at_panel((j + 1) % right_panels_, k0, tile);
     // Tiles of equal height at once.
     const int64_t middle = std::clamp(longer_panels_, left0, left1);
     multiply_tiles(left0, middle, j, k0, tile);
@@ -332,7 +326,6 @@ class BlockRun {
   // it will be packed from.
   void look_at_panel(int64_t j, int64_t k0, GemmTile<T>& tile) const {
     const GemmOperand& right = g_.right;
-    if (j >= right_panels_) return;
     if (is_packed(j)) {
       tile.ahead = {reinterpret_cast<const std::byte*>(right_ + j * b_.right_panel), 64,
                     ceil_div(tile.kc * b_.kernels.columns * kTermBytes, 64)};
@@ -440,7 +433,8 @@ class BlockRun {
   T *left_, *right_;
   std::byte* states_;  // of left panels that are packed, then of right ones
   T* sums_;            // none where tiles are rounded at once
-  int64_t sums_stride_, left_panels_, right_panels_, row_tasks_, column_tasks_;
+  int64_t sums_stride_, left_panels_, right_panels_;
+  int64_t groups_;                            // of left panels
   int64_t panel_rows_, longer_panels_;        // rows of a left panel; so many have one more
   int64_t left_bytes_ = 0, ahead_share_ = 0;  // to be fetched: of the next left operand, per tile
   int64_t packed_left_;                       // left panels that are packed: all or none
