@@ -1,5 +1,6 @@
 // Vectors of bytes and their dot products by fours, for every vector instruction set: one VNNI
-// instruction where the processor has it. Included once per target (Highway's foreach_target).
+// instruction where the processor has it; memory that is fetched for them. Included once per target
+// (Highway's foreach_target).
 #if defined(MICA_CPU_INT8_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MICA_CPU_INT8_LANES_INL_H
 #undef MICA_CPU_INT8_LANES_INL_H
@@ -71,6 +72,19 @@ HWY_INLINE __m256i quad_sums(__m256i pairs, int factor) {
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(static_cast<short>(factor)));
 }
 #endif
+
+// Memory that will be read soon, asked for kTimes times, kApart bytes apart: while too much is on
+// its way, processors forget what they are asked for.
+template <int kTimes, int64_t kApart>
+struct AheadAgain {
+  const std::byte* next;
+  HWY_INLINE void fetch(int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i, next += 64)
+      for (int64_t time = kTimes - 1; time >= 0; --time) prefetch_far(next + time * kApart);
+  }
+};
+using PackedAhead = AheadAgain<2, 4096>;
+using ScalesAhead = AheadAgain<2, 1024>;
 
 // Keeps the compiler from loading again what it could read from a register.
 HWY_INLINE void keep_loaded([[maybe_unused]] VU8& bytes) {

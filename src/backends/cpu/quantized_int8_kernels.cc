@@ -11,6 +11,7 @@
 
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/quantized_int8.h"
+#include "backends/cpu/quantized_int8_few-inl.h"
 #include "backends/cpu/quantized_panels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -122,21 +123,10 @@ bool prepare(const Int8Format& f, const float* x, std::byte* row) {
 
 #if HWY_TARGET != HWY_SCALAR
 
-// Memory that will be read soon, asked for kTimes times, kApart bytes apart: while too much is on
-// its way, processors forget what they are asked for.
-template <int kTimes, int64_t kApart>
-struct AheadAgain {
-  const std::byte* next;
-  HWY_INLINE void fetch(int64_t lines) {
-    for (int64_t i = 0; i < lines; ++i, next += 64)
-      for (int64_t time = kTimes - 1; time >= 0; --time) prefetch_far(next + time * kApart);
-  }
-};
 // The faster bytes are multiplied, the more is forgotten.
 template <class W, int M, int kGroup>
-using PackedAhead = std::conditional_t<W::kBits == 8 && W::kFast && M == 1,
-                                       AheadAgain<kGroup == 2 ? 4 : 5, 2048>, AheadAgain<2, 4096>>;
-using ScalesAhead = AheadAgain<2, 1024>;
+using DotsAhead = std::conditional_t<W::kBits == 8 && W::kFast && M == 1,
+                                     AheadAgain<kGroup == 2 ? 4 : 5, 2048>, PackedAhead>;
 
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
@@ -167,7 +157,7 @@ HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t*
 // kGroup: 128-bit blocks of a group.
 template <class W, int M, int kGroup>
 HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed,
-                           PackedAhead<W, M, kGroup>& ahead, const std::byte* const* x, int64_t g0,
+                           DotsAhead<W, M, kGroup>& ahead, const std::byte* const* x, int64_t g0,
                            int64_t n, int32_t* sums) {
   constexpr int kBlocks = std::min(kGroup, kLanes / 4);         // of a vector that are one group's
   constexpr int kVectors = std::max(1, kGroup / (kLanes / 4));  // of a group
@@ -207,7 +197,7 @@ void dots_of(const Int8Format& f, const QuantizedMatrix& w, int64_t first, int c
   HWY_ALIGN float scales[kScaleGroups * kInt8Rows], biases[kScaleGroups * kInt8Rows];
   const PackedRows rows(w, first, count);
   // A quarter of the packed bytes is left to the loop over groups.
-  PackedAhead<W, M, kGroup> ahead{next.packed()};
+  DotsAhead<W, M, kGroup> ahead{next.packed()};
   ScalesAhead scales_ahead{next.scales()}, biases_ahead{next.biases()};
   constexpr int64_t kLines = kGroup * 16 * kInt8Rows / 64 / 4;
   VF32 total[M][kRowVectors];
