@@ -243,17 +243,39 @@ TEST_P(Int8Test, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
   pool.set_threads(before);
 }
 
+// Whatever group it is, among groups of zeros.
 TEST_P(Int8Test, RowsThatCannotBeRoundedAreMultipliedExactly) {
-  Quantized w(20, 256, 64, 4, Dtype::F32, 5);
-  for (int64_t m : {2, 5})
-    for (float odd : {INFINITY, -INFINITY, NAN, 1e-33f}) {
-      std::vector<float> x = random_rows(m * 256, 3), rounded = product(w, x, true, true);
-      std::fill(x.begin() + 256, x.begin() + 512, 0.0f);
-      x[310] = odd;
-      std::vector<float> out = product(w, x, true, true), exact = product(w, x, true);
-      for (size_t i = 0; i < exact.size(); ++i) {
-        float expected = i / 20 == 1 ? exact[i] : rounded[i];
-        EXPECT_TRUE(out[i] == expected || (std::isnan(out[i]) && std::isnan(expected)));
+  for (int group : {32, 64, 128}) {
+    const int64_t columns = 18 * group;
+    Quantized w(20, columns, group, 4, Dtype::F32, 5);
+    for (int64_t m : {2, 5})
+      for (int64_t place : {int64_t{54}, columns - 1})
+        for (float odd : {INFINITY, -INFINITY, NAN, -NAN, 1e-33f}) {
+          std::vector<float> x = random_rows(m * columns, 3), rounded = product(w, x, true, true);
+          std::fill(x.begin() + columns, x.begin() + 2 * columns, 0.0f);
+          x[static_cast<size_t>(columns + place)] = odd;
+          std::vector<float> out = product(w, x, true, true), exact = product(w, x, true);
+          for (size_t i = 0; i < exact.size(); ++i) {
+            float expected = i / 20 == 1 ? exact[i] : rounded[i];
+            ASSERT_TRUE(out[i] == expected || (std::isnan(out[i]) && std::isnan(expected)))
+                << "group " << group << ", " << m << " rows, " << odd << " at " << place;
+          }
+        }
+  }
+}
+
+TEST_P(Int8Test, GroupsOfZerosCountNothing) {
+  for (int bits : {4, 8})
+    for (int group : {32, 64, 128}) {
+      Quantized w(20, 18 * group, group, bits, Dtype::BF16, 5);
+      std::vector<float> x(static_cast<size_t>(w.columns), -0.0f);
+      EXPECT_EQ(product(w, x, true, true), std::vector<float>(20)) << bits << " bits, " << group;
+      std::fill(x.end() - group, x.end(), 2.0f);
+      const std::vector<float> out = product(w, x, true, true);
+      for (int64_t j = 0; j < w.rows; ++j) {
+        double sum = 0;
+        for (int64_t e = w.columns - group; e < w.columns; ++e) sum += 2 * w.at(j, e);
+        EXPECT_NEAR(out[static_cast<size_t>(j)], sum, 1e-4) << bits << " bits, " << group;
       }
     }
 }

@@ -5,121 +5,21 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 //
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/quantized_int8.h"
 #include "backends/cpu/quantized_int8_few-inl.h"
+#include "backends/cpu/quantized_int8_prepare-inl.h"
 #include "backends/cpu/quantized_panels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
 namespace HWY_NAMESPACE {
 
-// A step of a smaller largest value might not be a normal number.
-constexpr float kSmallest = 1e-30f;
 // Groups whose integer sums are kept at a time.
 constexpr int64_t kChunk = 64;
-
-// Of values that are in range.
-HWY_INLINE hn::Vec<hn::Rebind<int32_t, F32>> nearest(VF32 v) {
-#if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  return {_mm512_cvtps_epi32(v.raw)};
-#elif HWY_ARCH_X86 && HWY_MAX_BYTES == 32
-  return {_mm256_cvtps_epi32(v.raw)};
-#else
-  return hn::NearestInt(v);
-#endif
-}
-
-// The integers of a group, in signed digits, highest first, to[digit * 128 + i], and their sum.
-template <int kDigits>
-HWY_INLINE void prepare_group(const float* x, int64_t n, float inverse, int8_t* to, int32_t* sum) {
-  const F32 d;
-  const hn::Rebind<int32_t, F32> d32;
-  const hn::Rebind<int8_t, F32> d8;
-  const auto factor = hn::Set(d, inverse);
-  const auto half = hn::Set(d32, 128);
-  auto total = hn::Zero(d32);
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    auto v = nearest(hn::Mul(hn::LoadU(d, x + i), factor));
-    total = hn::Add(total, v);
-    for (int digit = kDigits - 1; digit > 0; --digit) {
-      const auto rest = hn::ShiftRight<8>(hn::Add(v, half));
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<8>(rest))), d8, to + digit * 128 + i);
-      v = rest;
-    }
-    hn::StoreU(hn::DemoteTo(d8, v), d8, to + i);
-  }
-  *sum = hn::GetLane(hn::SumOfLanes(d32, total));
-}
-
-// The largest magnitude, infinite or NaN if there is one that is not finite: as bits, whose order
-// is that of magnitudes.
-HWY_INLINE float largest_of(const float* x, int64_t n) {
-  const F32 d;
-  const hn::Rebind<int32_t, F32> d32;
-  auto most = hn::Zero(d32);
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d)))
-    most = hn::Max(most, hn::BitCast(d32, hn::Abs(hn::LoadU(d, x + i))));
-  const int32_t bits = hn::GetLane(hn::MaxOfLanes(d32, most));
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-// The even of n elements to `even`, the odd ones to even + 64.
-HWY_INLINE void split_pairs(const int8_t* from, int64_t n, int8_t* even) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int64_t i = 0; i < n / 2; ++i) {
-    even[i] = from[2 * i];
-    even[64 + i] = from[2 * i + 1];
-  }
-#else
-  const hn::CappedTag<int8_t, 16> d;
-  for (int64_t i = 0; i < n / 2; i += 16) {
-    hn::Vec<decltype(d)> a, b;
-    hn::LoadInterleaved2(d, from + 2 * i, a, b);
-    hn::StoreU(a, d, even + i);
-    hn::StoreU(b, d, even + 64 + i);
-  }
-#endif
-}
-
-template <int kDigits>
-bool prepare_digits(const Int8Format& f, const float* x, std::byte* row) {
-  // The highest digit is at most 127.
-  constexpr float kLargest = kDigits == 1 ? 127 : 127 * 65536.0f;
-  std::fill(row, row + kDigits * f.row_bytes, std::byte{0});
-  HWY_ALIGN int8_t group[kDigits * 128];
-  for (int64_t g = 0; g < f.groups; ++g, x += f.group_size) {
-    const float most = largest_of(x, f.group_size);
-    if (!std::isfinite(most) || (most != 0 && most < kSmallest)) return false;
-    if (most == 0) continue;
-    int32_t sum = 0;
-    prepare_group<kDigits>(x, f.group_size, kLargest / most, group, &sum);
-    const int64_t place = g * f.group_size;
-    float step = most / kLargest;
-    f.sums_of(row)[g] = step * static_cast<float>(sum);
-    for (int digit = kDigits - 1; digit >= 0; --digit, step *= 256) {
-      std::byte* to = row + digit * f.row_bytes;
-      f.steps_of(to)[g] = step;
-      if (f.bits == 8)
-        std::memcpy(f.integers_of(to) + place, group + digit * 128,
-                    static_cast<size_t>(f.group_size));
-      else
-        split_pairs(group + digit * 128, f.group_size,
-                    f.integers_of(to) + place / 128 * 128 + place % 128 / 2);
-    }
-  }
-  return true;
-}
-
-bool prepare(const Int8Format& f, const float* x, std::byte* row) {
-  return f.digits == 1 ? prepare_digits<1>(f, x, row) : prepare_digits<3>(f, x, row);
-}
 
 #if HWY_TARGET != HWY_SCALAR
 
