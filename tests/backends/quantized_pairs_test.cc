@@ -43,8 +43,8 @@ std::vector<Out> product(const Quantized& w, const std::vector<bfloat16_t>& x,
   return out;
 }
 
-// One unit of float32 in sums of scale * (q + 16 or 256) * x and in their terms for eight bits,
-// which are up to four times |x| in these matrices.
+// Some units of float32 in sums of scale * (q + 2^bits) * x, whose terms are up to three times |x|
+// in these matrices.
 void expect_product(const Quantized& w, const std::vector<bfloat16_t>& x) {
   const std::vector<float> out = product<float>(w, x);
   const int64_t m = static_cast<int64_t>(x.size()) / w.columns;
@@ -69,14 +69,14 @@ TEST(QuantizedPairs, EveryFormat) {
           SCOPED_TRACE(fmt::format("{} bits, group {}, {}, {} groups", bits, group,
                                    dtype_name(dtype), groups));
           Quantized w(35, groups * group, group, bits, dtype, static_cast<uint32_t>(bits + group));
-          for (int64_t m : {1, 2, 3, 4, 5, 8, 9, 31})
+          for (int64_t m : {1, 2, 3, 4, 5, 24, 31})
             expect_product(w, random_halves(m * w.columns, 8));
         }
 }
 
 TEST(QuantizedPairs, RowsThatDoNotFillTiles) {
   for (int64_t rows : {1, 2, 4, 5, 15, 16, 31, 33})
-    for (int64_t m : {1, 6, 14, 15}) {
+    for (int64_t m : {1, 6, 25, 29}) {
       Quantized w(rows, 192, 64, 4, Dtype::BF16, 3);
       expect_product(w, random_halves(m * w.columns, 4));
     }
@@ -103,7 +103,7 @@ TEST(QuantizedPairs, SumsAreRoundedOnce) {
 TEST(QuantizedPairs, ChosenRows) {
   Quantized w(33, 256, 64, 4, Dtype::BF16, 5);
   const std::vector<bfloat16_t> x = random_halves(20 * w.columns, 6);
-  for (size_t count : {1, 5, 12}) {
+  for (size_t count : {1, 5, 26}) {
     std::vector<int64_t> chosen;
     std::vector<bfloat16_t> gathered;
     for (size_t i = 0; i < count; ++i) {
@@ -117,7 +117,7 @@ TEST(QuantizedPairs, ChosenRows) {
 
 TEST(QuantizedPairs, ValuesOutOfRange) {
   Quantized w(20, 256, 64, 4, Dtype::F32, 5);
-  for (int64_t m : {2, 12})
+  for (int64_t m : {2, 26})
     for (float odd : {INFINITY, -INFINITY, NAN, 1e-36f, 3e38f}) {
       std::vector<bfloat16_t> x = random_halves(m * w.columns, 3);
       const std::vector<float> before = product<float>(w, x);

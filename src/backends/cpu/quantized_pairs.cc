@@ -18,9 +18,7 @@ constexpr double kShare = 48 << 10;
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t padded(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-bool is_dots(const QuantizedGemm<float>& q) {
-  return q.m <= kMostDots && (q.matrix.bits == 4 || q.matrix.bits == 8);
-}
+bool is_dots(const QuantizedGemm<float>& q) { return q.m <= kMostDots; }
 
 // What is multiplied.
 struct PairOperands {
@@ -127,8 +125,7 @@ PairFormat::PairFormat(const QuantizedMatrix& matrix, int64_t k)
 
 bool has_pair_products(const QuantizedGemm<float>& q) {
   return q.transpose && q.left.dtype == Dtype::BF16 && q.left.inner_stride == 1 &&
-         q.matrix.group_size >= 32 && q.matrix.scales_dtype != Dtype::F64 && pair_kernels() &&
-         (is_dots(q) || q.m > kMostDots);
+         q.matrix.group_size >= 32 && q.matrix.scales_dtype != Dtype::F64 && pair_kernels();
 }
 
 size_t pairs_workspace(const QuantizedGemm<float>& q) {

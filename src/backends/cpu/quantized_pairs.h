@@ -48,7 +48,7 @@ struct PairKernels {
   void (*pair_up)(const bfloat16_t* x, int64_t k, uint16_t* words);
   // The products of rows first … first + rows (at most kInt8Rows) of the matrix with `count` (at
   // most kPairRows) rows of x: out[i * kInt8Rows + row]. What lies from `next` on is fetched
-  // meanwhile. 4 and 8 bits.
+  // meanwhile.
   void (*dots)(const PairFormat& format, const QuantizedMatrix& matrix, int64_t first, int rows,
                const std::byte* const* x, int count, float* out, const Int8Place& next);
   // Groups g0 … g0 + groups of a panel of rows first … first + count of the matrix: of each group

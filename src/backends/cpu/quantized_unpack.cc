@@ -5,8 +5,8 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 //
 #include <algorithm>
-#include <cstring>
 
+#include "backends/cpu/bits-inl.h"
 #include "backends/cpu/lanes-inl.h"
 #include "backends/cpu/quantized.h"
 
@@ -15,17 +15,6 @@ namespace mica::cpu {
 namespace HWY_NAMESPACE {
 
 constexpr int kMaxGroup = 128;
-
-// Eight integers of kBits bits fill kBits bytes.
-template <int kBits>
-void integers_of(const uint8_t* from, int64_t count, uint8_t* to) {
-  for (int64_t i = 0; i < count; i += 8, from += kBits) {
-    uint64_t word = 0;
-    std::memcpy(&word, from, kBits);
-    for (int j = 0; j < 8; ++j)
-      to[i + j] = static_cast<uint8_t>((word >> (j * kBits)) & ((1 << kBits) - 1));
-  }
-}
 
 void integers_of_4(const uint8_t* from, int64_t count, uint8_t* to) {
   int64_t i = 0;
@@ -41,7 +30,10 @@ void integers_of_4(const uint8_t* from, int64_t count, uint8_t* to) {
     hn::StoreU(hn::InterleaveUpper(d, low, high), d, to + i + 16);
   }
 #endif
-  integers_of<4>(from, count - i, to + i);
+  for (; i < count; i += 2, ++from) {
+    to[i] = *from & 15;
+    to[i + 1] = *from >> 4;
+  }
 }
 
 // The integers first … first + count of a packed row: in `buffer`, or where they lie.
@@ -49,11 +41,11 @@ HWY_INLINE const uint8_t* integers(const uint32_t* row, int bits, int64_t first,
                                    uint8_t* buffer) {
   const uint8_t* from = reinterpret_cast<const uint8_t*>(row) + first * bits / 8;
   switch (bits) {
-    case 2: integers_of<2>(from, count, buffer); break;
-    case 3: integers_of<3>(from, count, buffer); break;
+    case 2: unpack_bits<2>(from, count, buffer); break;
+    case 3: unpack_bits<3>(from, count, buffer); break;
     case 4: integers_of_4(from, count, buffer); break;
-    case 5: integers_of<5>(from, count, buffer); break;
-    case 6: integers_of<6>(from, count, buffer); break;
+    case 5: unpack_bits<5>(from, count, buffer); break;
+    case 6: unpack_bits<6>(from, count, buffer); break;
     default: return from;
   }
   return buffer;
