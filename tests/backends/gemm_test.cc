@@ -331,6 +331,20 @@ TEST_P(GemmTest, FewRowsOfBfloat16) {
   }
 }
 
+// One vector is multiplied with more rows at once than several are.
+TEST_P(GemmTest, OneRowOfManyRows) {
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F16})
+    for (int64_t n : {1, 7, 8, 9, 16, 43}) {
+      Matrix b(300, n, dtype, Lie::Columns, 12), two(2, 300, dtype, Lie::Rows, 11), one = two;
+      one.first = one.bytes.data();
+      one.rows = 1;
+      SCOPED_TRACE(std::to_string(n) + " rows");
+      expect_product<float>(one, b, Dtype::F32);
+      auto alone = product<float>(one, b, Dtype::F32), both = product<float>(two, b, Dtype::F32);
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), both.begin()));
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, all_targets(), target_name);
 
 }  // namespace

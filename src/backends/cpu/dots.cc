@@ -92,25 +92,26 @@ void dots_of_words(const DotBlock<float>& block) {
   const F32 d;
   constexpr int64_t L = kPairs<float, bfloat16_t>;
   VF32 sum[R][C];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) sum[r][c] = hn::Zero(d);
   auto add = [&](int64_t k, auto&& row_at) __attribute__((always_inline)) {
     VF32 row[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) row[r] = hn::LoadU(d, reinterpret_cast<const float*>(row_at(r)));
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       const auto vector = hn::LoadU(d, block.vectors + c * block.stride + k / 2);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) sum[r][c] = add_pairs(row[r], vector, sum[r][c]);
     }
   };
   Ahead ahead{block.ahead};
   int64_t k = 0;
   for (; k + 2 * L <= block.k; k += 2 * L) {
-    if (block.ahead) ahead.fetch(R);
+    // Lines come in pairs.
+    for (int i = 0; block.ahead && i < R; i += 2, ahead.next += 128) prefetch_far(ahead.next);
     add(k, [&](int r) { return block.rows[r] + 2 * k; });
   }
   if (k < block.k) {
@@ -193,6 +194,8 @@ void dots_of_rows(const DotBlock<T>& block) {
 // Rows that do not fill a block are taken one by one: they are few.
 template <class T, class S>
 void dots_of_type(const DotBlock<T>& block) {
+  if (block.row_count == kDotRowsOfOne && block.vector_count == 1)
+    return dots_of<T, S, kDotRowsOfOne, 1>(block);
   if (block.row_count == kDotRows) return dots_of_rows<T, S, kDotRows>(block);
   for (int r = 0; r < block.row_count; ++r) {
     DotBlock<T> one = block;
@@ -259,9 +262,9 @@ struct Sides {
 template <class T>
 void dots_of_block(const Gemm<T>& g, const Sides<T>& sides, const T* vectors, int64_t row0,
                    int row_count, const std::byte* ahead, bool pairs) {
-  const std::byte* rows[kDotRows];
+  const std::byte* rows[kDotRowsOfOne];
   for (int r = 0; r < row_count; ++r) rows[r] = sides.rows.vector(row0 + r);
-  T out[kDotRows * kDotVectors];
+  T out[kDotRowsOfOne * kDotVectors];
   for (int64_t v = 0; v < sides.vector_count; v += kDotVectors) {
     int count = static_cast<int>(std::min<int64_t>(kDotVectors, sides.vector_count - v));
     dot_block({rows, row_count, sides.rows.dtype, vectors + v * sides.padded, sides.padded, count,
@@ -335,13 +338,14 @@ void run_dots(const Gemm<T>& g, std::span<std::byte> workspace) {
         pair_up_vector(g.k, vectors + i * sides.padded);
   }
   // Some 20,000 products are a few microseconds' work, and worth a thread.
-  int64_t tiles = (sides.row_count + kDotRows - 1) / kDotRows;
+  const int64_t height = sides.vector_count == 1 ? kDotRowsOfOne : kDotRows;
+  int64_t tiles = (sides.row_count + height - 1) / height;
   int64_t threads = sides.row_count * g.k * sides.vector_count / 20000;
   for_each_tile(tiles, threads, [&](const StreamTile& tile) {
-    int64_t row = tile.index * kDotRows;
+    int64_t row = tile.index * height;
     dots_of_block(g, sides, vectors, row,
-                  static_cast<int>(std::min<int64_t>(kDotRows, sides.row_count - row)),
-                  tile.next < 0 ? nullptr : sides.rows.vector(tile.next * kDotRows), pairs);
+                  static_cast<int>(std::min<int64_t>(height, sides.row_count - row)),
+                  tile.next < 0 ? nullptr : sides.rows.vector(tile.next * height), pairs);
   });
 }
 

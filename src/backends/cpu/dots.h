@@ -17,13 +17,14 @@ namespace mica::cpu {
 inline constexpr int64_t kMaxDots = 16, kDotDepth = 32;
 
 // Rows taken together share what is loaded of the vectors; so many accumulators fit the registers.
-inline constexpr int kDotRows = 4, kDotVectors = 4;
+// Of one vector more rows are taken: otherwise sums would wait for one another.
+inline constexpr int kDotRows = 4, kDotVectors = 4, kDotRowsOfOne = 8;
 
-// Dot products of `rows` (up to kDotRows, of dtype) with `vectors` (up to kDotVectors, `stride`
-// apart, zero from k to the next multiple of 32): out[row * kDotVectors + vector]. For bfloat16
-// rows the vectors must have gone through pair_up_vector, or, with `pairs`, be bfloat16 numbers
-// themselves, two in the place of a float: pairs are added as in gemm_kernels.h, where the
-// processor does that faster.
+// Dot products of `rows` (up to kDotRows, of dtype; of one vector up to kDotRowsOfOne) with
+// `vectors` (up to kDotVectors, `stride` apart, zero from k to the next multiple of 32): out[row *
+// kDotVectors + vector]. For bfloat16 rows the vectors must have gone through pair_up_vector, or,
+// with `pairs`, be bfloat16 numbers themselves, two in the place of a float: pairs are added as in
+// gemm_kernels.h, where the processor does that faster.
 template <class T>
 struct DotBlock {
   const std::byte* const* rows;
