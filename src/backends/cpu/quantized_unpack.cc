@@ -14,7 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace mica::cpu {
 namespace HWY_NAMESPACE {
 
-constexpr int kMaxGroup = 128;
+// Columns that are unpacked at a time.
+constexpr int64_t kBlock = 512;
 
 void integers_of_4(const uint8_t* from, int64_t count, uint8_t* to) {
   int64_t i = 0;
@@ -56,12 +57,16 @@ HWY_INLINE const uint8_t* integers(const uint32_t* row, int bits, int64_t first,
 template <class F>
 HWY_INLINE void for_each_group(const QuantizedMatrix& m, int64_t row, int64_t first, int64_t count,
                                F&& f) {
-  uint8_t buffer[kMaxGroup];
-  for (int64_t i = 0; i < count;) {
-    int64_t group = (first + i) / m.group_size;
-    int64_t part = std::min(count - i, (group + 1) * m.group_size - (first + i));
-    f(integers(m.packed_row(row), m.bits, first + i, part, buffer), group, i, part);
-    i += part;
+  uint8_t buffer[kBlock];
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t some = std::min(kBlock, count - begin);
+    const uint8_t* block = integers(m.packed_row(row), m.bits, first + begin, some, buffer);
+    for (int64_t i = 0; i < some;) {
+      const int64_t group = (first + begin + i) / m.group_size;
+      const int64_t part = std::min(some - i, (group + 1) * m.group_size - (first + begin + i));
+      f(block + i, group, begin + i, part);
+      i += part;
+    }
   }
 }
 
