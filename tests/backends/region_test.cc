@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "backends/cpu/region_program.h"
 #include "base/thread_pool.h"
 #include "region_harness.h"
 
@@ -228,32 +229,69 @@ TEST(Region, ElementsDoNotDependOnTheirPlace) {
 }
 
 // Outputs in the memory of an input of the same layout, whichever the first or last use is.
+// A case's results where output `shared` lies in the memory of the first input: all bytes.
+std::vector<std::vector<std::byte>> run_sharing(const RegionCase& c, size_t shared,
+                                                const std::vector<HostArray>& like) {
+  Backend& cpu = *backend_of(DeviceKind::Cpu);
+  std::vector<HostArray> memory = c.inputs, results = like;
+  std::vector<View> inputs, outputs;
+  for (HostArray& x : memory) inputs.push_back({x.bytes.data(), x.dtype, c.space, {1}});
+  for (size_t o = 0; o < results.size(); ++o)
+    outputs.push_back(o == shared ? inputs[0]
+                                  : View{results[o].bytes.data(), like[o].dtype, c.space, {1}});
+  auto program = cpu.prepare(c.region);
+  cpu.run({program.get(), &c.region, c.space, inputs, outputs, c.params, {}});
+  std::vector<std::vector<std::byte>> bytes;
+  for (size_t o = 0; o < results.size(); ++o)
+    bytes.push_back(o == shared ? memory[0].bytes : results[o].bytes);
+  return bytes;
+}
+
+// Outputs that chains write in passing and at their end, the input being read before and after.
 TEST(Region, OutputsMayTakeTheMemoryOfAnInput) {
-  for (int64_t n : {5, 16, 300, 4096}) {
-    for (bool first : {true, false}) {
-      Random random(7);
-      RegionCase c;
-      c.space = {n};
-      int16_t x = c.input(random_array(Dtype::F32, {n}, -2, 2, random), {1});
-      int16_t y = c.input(random_array(Dtype::F32, {n}, -2, 2, random), {1});
-      int16_t sum = c.add(ops::add_op, Dtype::F32, {x, y});
-      int16_t product = c.add(ops::multiply_op, Dtype::F32, {sum, x});
-      c.output(sum);
-      c.output(product);
-      auto want = run_region_on(DeviceKind::Cpu, c);
-      Backend& cpu = *backend_of(DeviceKind::Cpu);
-      std::vector<HostArray> memory = c.inputs;
-      memory.push_back(want[0]);
-      auto view = [&](size_t i) { return View{memory[i].bytes.data(), Dtype::F32, c.space, {1}}; };
-      std::vector<View> inputs{view(0), view(1)};
-      std::vector<View> outputs =
-          first ? std::vector<View>{view(0), view(2)} : std::vector<View>{view(2), view(0)};
-      auto program = cpu.prepare(c.region);
-      cpu.run({program.get(), &c.region, c.space, inputs, outputs, c.params, {}});
-      EXPECT_EQ(memory[first ? 0 : 2].bytes, want[0].bytes) << n;
-      EXPECT_EQ(memory[first ? 2 : 0].bytes, want[1].bytes) << n;
+  for (int64_t n : {5, 16, 300, 4096, 5 << 20}) {
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F16}) {
+      for (bool read_again : {true, false}) {
+        Random random(7);
+        RegionCase c;
+        c.space = {n};
+        int16_t x = c.input(random_array(dtype, {n}, -2, 2, random), {1});
+        int16_t y = c.input(random_array(dtype, {n}, -2, 2, random), {1});
+        int16_t sum = c.add(ops::add_op, dtype, {x, y});
+        int16_t product = c.add(ops::multiply_op, dtype, {sum, read_again ? x : y});
+        int16_t square = c.add(ops::multiply_op, dtype, {product, product});
+        c.output(sum);
+        c.output(product);
+        c.output(square);
+        auto want = run_region_on(DeviceKind::Cpu, c);
+        for (size_t shared : {0, 1, 2}) {
+          auto got = run_sharing(c, shared, want);
+          for (size_t o = 0; o < want.size(); ++o)
+            EXPECT_TRUE(got[o] == want[o].bytes) << n << " " << dtype_name(dtype) << " " << o;
+        }
+      }
     }
   }
+}
+
+// What several want is written in passing: a chain goes on, whatever the order of instructions.
+TEST(Region, ChainsKeepValuesInPassing) {
+  RegionCase c;
+  c.space = {1000};
+  Random random(3);
+  int16_t x = c.input(random_array(Dtype::BF16, {1000}, -2, 2, random), {1});
+  int16_t y = c.input(random_array(Dtype::BF16, {1000}, -2, 2, random), {1});
+  int16_t sum = c.add(ops::add_op, Dtype::BF16, {x, y});
+  int16_t other = c.add(ops::sqrt_op, Dtype::BF16, {y});
+  int16_t root = c.add(ops::tanh_op, Dtype::BF16, {sum});
+  int16_t product = c.add(ops::multiply_op, Dtype::BF16, {root, sum});
+  c.output(sum);
+  c.output(c.add(ops::subtract_op, Dtype::BF16, {product, other}));
+  auto program = backend_of(DeviceKind::Cpu)->prepare(c.region);
+  int chains = 0;
+  for (const cpu::RegionStep& step : static_cast<cpu::TileProgram&>(*program).steps)
+    chains += step.kind == cpu::RegionStep::Kind::Chain;
+  EXPECT_EQ(chains, 2);  // sum to product; sqrt and the difference
 }
 
 // Large enough for stores past the caches, with a tail.

@@ -146,11 +146,17 @@ HWY_INLINE __m512i joined(Float x, Float y) {
   alignas(64) static constexpr uint16_t kUpper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
                                                     23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
                                                     45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-  auto bits = [](Float v) HWY_ATTR { return _mm512_castps_si512(rounded_bfloat16<true>(v).raw); };
-  return _mm512_permutex2var_epi16(bits(x), _mm512_load_si512(kUpper), bits(y));
+  return _mm512_permutex2var_epi16(_mm512_castps_si512(x.raw), _mm512_load_si512(kUpper),
+                                   _mm512_castps_si512(y.raw));
 }
-HWY_INLINE Narrowed narrowed([[maybe_unused]] MICA_BLOCK) {
+// Of numbers that have the precision of bfloat16.
+HWY_INLINE Narrowed cut([[maybe_unused]] MICA_BLOCK) {
   return {{joined(a, b), joined(c, d), joined(e, f), joined(g, h)}};
+}
+HWY_INLINE Narrowed narrowed(MICA_BLOCK) {
+  auto round = MICA_VECTOR { return rounded_bfloat16<true>(x); };
+  return cut(link, i, out, round(a, 0), round(b, 1), round(c, 2), round(d, 3), round(e, 4),
+             round(f, 5), round(g, 6), round(h, 7));
 }
 // By the instruction of AVX512_BF16, which takes subnormal numbers for zeros: false if there are
 // some, so that the block must be converted otherwise. They are looked for only beside zeros.
@@ -219,6 +225,10 @@ void end_bfloat16([[maybe_unused]] MICA_BLOCK) {
   write<past>(narrowed(MICA_PASSED), out, i);
 }
 template <bool past>
+void end_rounded([[maybe_unused]] MICA_BLOCK) {
+  write<past>(cut(MICA_PASSED), out, i);
+}
+template <bool past>
 void end_by_instruction(MICA_BLOCK) {
   Narrowed block;
   if (HWY_UNLIKELY(!narrow_by_instruction(MICA_PASSED, block)))
@@ -247,6 +257,15 @@ void end_stream<float>([[maybe_unused]] MICA_BLOCK) {
   float* to = static_cast<float*>(out) + i;
   auto write = MICA_VECTOR { hn::Stream(x, f32, to + k * lanes()); };
   MICA_EACH(write);
+}
+template <Block kEnd>
+void keep(MICA_BLOCK) {
+  kEnd(link, i, const_cast<void*>(link->p), a, b, c, d, e, f, g, h);
+  reinterpret_cast<Block>(link[1].run)(link + 1, i, out, a, b, c, d, e, f, g, h);
+}
+template <Block kEnd>
+LinkFunction kept() {
+  return MICA_ERASED(keep<kEnd>);
 }
 template <class M>
 HWY_INLINE void store_mask(M mask, void* out, int64_t i) {
@@ -484,6 +503,20 @@ LinkFunction end_of(Dtype stored, bool stream) {
     default: return stream ? MICA_ERASED(end_stream<float>) : MICA_ERASED(end<float>);
   }
 }
+LinkFunction keep_of(Dtype stored, bool stream, [[maybe_unused]] bool rounded) {
+  switch (stored) {
+    case Dtype::F16: return stream ? kept<end_stream<float16_t>>() : kept<end<float16_t>>();
+    case Dtype::BF16:
+#if MICA_TABLES
+      if (rounded) return stream ? kept<end_rounded<true>>() : kept<end_rounded<false>>();
+      if (__builtin_cpu_supports("avx512bf16"))
+        return stream ? kept<end_by_instruction<true>>() : kept<end_by_instruction<false>>();
+      return stream ? kept<end_bfloat16<true>>() : kept<end_bfloat16<false>>();
+#endif
+      return stream ? kept<end_stream<bfloat16_t>>() : kept<end<bfloat16_t>>();
+    default: return stream ? kept<end_stream<float>>() : kept<end<float>>();
+  }
+}
 int64_t block_size() { return kVectors * lanes(); }
 
 }  // namespace mica::cpu::HWY_NAMESPACE
@@ -497,6 +530,7 @@ HWY_EXPORT(start_of);
 HWY_EXPORT(select_of);
 HWY_EXPORT(round_of);
 HWY_EXPORT(end_of);
+HWY_EXPORT(keep_of);
 HWY_EXPORT(block_size);
 
 namespace {
@@ -520,6 +554,9 @@ LinkFunction chain_constant(const Op& op, bool reversed) {
 LinkFunction chain_select(bool reversed) { return HWY_DYNAMIC_DISPATCH(select_of)(reversed); }
 LinkFunction chain_round(Dtype half, bool of_half) {
   return HWY_DYNAMIC_DISPATCH(round_of)(half, of_half);
+}
+LinkFunction chain_keep(Dtype stored, bool stream, bool rounded) {
+  return HWY_DYNAMIC_DISPATCH(keep_of)(stored, stream, rounded);
 }
 LinkFunction chain_end(Dtype stored, bool stream) {
   return HWY_DYNAMIC_DISPATCH(end_of)(stored, stream);

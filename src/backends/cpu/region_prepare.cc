@@ -13,6 +13,9 @@ namespace {
 
 using Kind = RegionStep::Kind;
 
+// Instructions that are looked at for one that continues a chain.
+constexpr size_t kLookahead = 32;
+
 // Operations whose results on values of a half type are values of that type: nothing to round.
 bool keeps_precision(const Op& op) {
   static const Op* const kept[] = {&ops::abs_op,     &ops::negative_op, &ops::sign_op,
@@ -40,11 +43,18 @@ class Registers {
       widest = std::max(widest, bytes(static_cast<int16_t>(v)));
     program_.tile_bytes = widest * static_cast<size_t>(kTile);
     for (size_t i = 0; i < program_.inputs.size(); ++i) program_.inputs[i].last_use = last_[i];
+    for (size_t l = 0; l < program_.links.size(); ++l)
+      for (int16_t v : {program_.links[l].p, program_.links[l].q})
+        if (v >= 0 && static_cast<size_t>(v) < program_.inputs.size())
+          program_.inputs[static_cast<size_t>(v)].last_link = static_cast<int32_t>(l);
     for (const RegionStore& store : program_.stores)
       last_[static_cast<size_t>(store.value)] = INT_MAX;
     if (program_.reduced >= 0) last_[static_cast<size_t>(program_.reduced)] = INT_MAX;
     program_.register_of.assign(dtypes_.size(), -1);
     for (size_t s = 0; s < program_.steps.size(); ++s) {
+      // What a chain keeps is written while its operands are read.
+      program_.each_kept(program_.steps[s],
+                         [&](int16_t v) { program_.register_of[static_cast<size_t>(v)] = take(); });
       release(s, true);
       int16_t& out = program_.register_of[static_cast<size_t>(program_.steps[s].out)];
       if (out < 0) out = take();
@@ -92,18 +102,21 @@ class Preparer {
     for (Dtype dtype : dtype_) {
       int64_t bytes = size_of(dtype);
       if (is_half(dtype))
-        program_->inputs.push_back({dtype, false, -1, bytes, sizeof(float), widen_function(dtype)});
+        program_->inputs.push_back(
+            {dtype, false, -1, -1, bytes, sizeof(float), widen_function(dtype)});
       else
-        program_->inputs.push_back({dtype, false, -1, bytes, bytes, nullptr});
+        program_->inputs.push_back({dtype, false, -1, -1, bytes, bytes, nullptr});
     }
     program_->chain_block = chain_block();
     program_->end_in_tile = chain_end(Dtype::F32, false);
+    program_->keep_in_tile = chain_keep(Dtype::F32, false, true);
     alias_.resize(values);
     for (size_t v = 0; v < values; ++v) alias_[v] = static_cast<int16_t>(v);
     defined_at_.assign(values, -1);
+    kept_by_.assign(values, -1);
+    for (const RegionInstruction& in : region_.instructions) dtype_.push_back(in.dtype);
     count_uses(values);
-    for (size_t i = 0; i < region_.instructions.size(); ++i)
-      add(region_.instructions[i], static_cast<int16_t>(region_.inputs.size() + i));
+    add_all();
     flush();
     add_results();
     Registers(*program_, dtype_).assign();
@@ -129,8 +142,34 @@ class Preparer {
     if (region_.reduction) ++at(uses_, region_.reduced_value);
   }
 
+  // In the order given, but that what takes the value in the open chain's block goes first.
+  void add_all() {
+    const auto first = static_cast<int16_t>(region_.inputs.size());
+    std::vector<bool> added(region_.instructions.size());
+    auto ready = [&](const RegionInstruction& in) {
+      return std::all_of(in.arguments, in.arguments + in.arity, [&](int16_t v) {
+        return v < first || added[static_cast<size_t>(v - first)];
+      });
+    };
+    auto follows = [&](const RegionInstruction& in) {
+      return pending_.links > 0 && ready(in) &&
+             std::any_of(in.arguments, in.arguments + in.arity,
+                         [&](int16_t v) { return at(alias_, v) == pending_.out; });
+    };
+    for (size_t next = 0; next < added.size();) {
+      size_t chosen = next;
+      for (size_t i = next; i < std::min(added.size(), next + kLookahead); ++i) {
+        if (added[i] || !follows(region_.instructions[i])) continue;
+        chosen = i;
+        break;
+      }
+      add(region_.instructions[chosen], static_cast<int16_t>(first + static_cast<int>(chosen)));
+      added[chosen] = true;
+      while (next < added.size() && added[next]) ++next;
+    }
+  }
+
   void add(const RegionInstruction& in, int16_t value) {
-    dtype_.push_back(in.dtype);
     if (in.op == &ops::fill_op) {
       program_->fills.push_back({value, in.dtype, in.node, false});
       return;
@@ -224,14 +263,18 @@ class Preparer {
     link({chain_select(reversed), load(arguments[0]), load(arguments[reversed ? 1 : 2])}, value);
   }
 
-  // True if the open chain's block holds the value and nobody else wants it.
-  bool in_block(int16_t value) {
-    return pending_.links > 0 && pending_.out == value && at(uses_, value) == 1 &&
-           at(stores_, value) == 0;
-  }
+  // True if the open chain's block holds the value.
+  bool in_block(int16_t value) { return pending_.links > 0 && pending_.out == value; }
 
+  // The block then holds the value, which also lies in a tile if others want it.
   void extend_or_begin(int16_t value) {
-    if (!in_block(value)) begin_chain(value);
+    if (!in_block(value)) return begin_chain(value);
+    const bool wanted = at(uses_, value) > 1 || at(stores_, value) > 0;
+    const bool in_tile = pending_.links == 1 || at(kept_by_, value) >= 0;
+    if (!wanted || in_tile) return;
+    at(kept_by_, value) = static_cast<int32_t>(program_->links.size());
+    kept_.push_back(value);
+    link({program_->keep_in_tile, value, -1, true}, value);
   }
 
   void begin_chain(int16_t value) {
@@ -240,7 +283,7 @@ class Preparer {
                at(stores_, value) == 0;
     if (raw) {
       RegionInput& input = at(program_->inputs, value);
-      input = {input.dtype, true, -1, input.bytes, input.bytes, nullptr};
+      input = {input.dtype, true, -1, -1, input.bytes, input.bytes, nullptr};
     }
     pending_ = {
         .kind = Kind::Chain, .out = value, .first = static_cast<int32_t>(program_->links.size())};
@@ -262,7 +305,10 @@ class Preparer {
 
   void step(const RegionStep& step) {
     program_->computes = true;
-    at(defined_at_, step.out) = static_cast<int32_t>(program_->steps.size());
+    const auto number = static_cast<int32_t>(program_->steps.size());
+    for (int16_t value : kept_) at(defined_at_, value) = number;
+    kept_.clear();
+    at(defined_at_, step.out) = number;
     program_->steps.push_back(step);
   }
 
@@ -287,8 +333,6 @@ class Preparer {
     std::stable_partition(stores.begin(), stores.end(),
                           [&](const RegionStore& s) { return is_input(s.value); });
     for (size_t s = 0; s < stores.size(); ++s) {
-      if (stores[s].defined_at >= 0 && at(stores_, stores[s].value) == 1)
-        program_->steps[static_cast<size_t>(stores[s].defined_at)].store = static_cast<int16_t>(s);
     }
     if (region_.reduction) {
       program_->reduced = load(at(alias_, region_.reduced_value));
@@ -301,7 +345,9 @@ class Preparer {
     auto moves = [&](int16_t value) {
       return is_input(value) ||
              std::any_of(program_->stores.begin(), program_->stores.end(),
-                         [&](const RegionStore& s) { return s.direct && s.value == value; });
+                         [&](const RegionStore& s) {
+                           return (s.direct || s.kept_by >= 0) && s.value == value;
+                         });
     };
     for (size_t l = 0; l < program_->links.size(); ++l) {
       auto number = static_cast<int32_t>(l);
@@ -312,14 +358,22 @@ class Preparer {
   }
 
   RegionStore make_store(int16_t value, Dtype dtype, int16_t output) {
-    RegionStore store{value,   dtype,   output, at(defined_at_, value), size_of(dtype), nullptr,
-                      nullptr, nullptr, false};
+    RegionStore store{.value = value,
+                      .dtype = dtype,
+                      .output = output,
+                      .defined_at = at(defined_at_, value),
+                      .kept_by = at(kept_by_, value),
+                      .bytes = size_of(dtype)};
     bool once = at(stores_, value) == 1;
     if (is_half(dtype)) store.narrow = narrow_function(dtype);
     if (store.defined_at < 0 || is_input(value) || !once) return store;
     bool by_chain = program_->steps[static_cast<size_t>(store.defined_at)].kind == Kind::Chain;
     store.direct = !store.narrow;
-    if (by_chain && at(uses_, value) == 0) {
+    if (store.kept_by >= 0 && at(uses_, value) == 1) {
+      const bool rounded = at(dtype_, value) == dtype;
+      store.end = chain_keep(dtype, false, rounded);
+      store.end_stream = chain_keep(dtype, true, rounded);
+    } else if (by_chain && at(uses_, value) == 0) {
       store.end = chain_end(dtype, false);
       store.end_stream = chain_end(dtype, true);
     }
@@ -330,7 +384,8 @@ class Preparer {
   std::unique_ptr<TileProgram> program_;
   std::vector<int16_t> alias_;  // the value that holds the bits of this one
   std::vector<Dtype> dtype_;    // by value
-  std::vector<int32_t> defined_at_;
+  std::vector<int32_t> defined_at_, kept_by_;
+  std::vector<int16_t> kept_;  // by the open chain
   std::vector<int> uses_, stores_;
   RegionStep pending_{.kind = Kind::Chain, .out = -1};
 };

@@ -14,6 +14,7 @@ namespace mica::cpu {
 struct ChainLink {
   LinkFunction run;
   int16_t p = -1, q = -1;  // values, if it has operands
+  bool keeps = false;      // writes p: a value that others than the next link want
 };
 
 struct RegionStep {
@@ -28,7 +29,6 @@ struct RegionStep {
   int16_t a = 0, b = 0, c = 0;
   TileFunction function = nullptr;
   int32_t first = 0, links = 0;  // the end of a Chain comes after them
-  int16_t store = -1;            // the only store of `out`, if there is one
 };
 
 // An operand of a link whose place in memory may change from tile to tile.
@@ -49,6 +49,7 @@ struct RegionInput {
   Dtype dtype;
   bool raw;             // read as stored, by the start of a chain
   int32_t last_use;     // the last step that reads it
+  int32_t last_link;    // the last link that does
   int64_t bytes;        // of an element in memory
   int64_t tile_bytes;   // of an element in a tile
   WidenFunction widen;  // for half types, unless raw
@@ -56,15 +57,22 @@ struct RegionInput {
 
 struct RegionStore {
   int16_t value;
-  Dtype dtype;            // in memory
-  int16_t output;         // of the call
-  int32_t defined_at;     // step that computes or loads it; -1 for fills
-  int64_t bytes;          // of an element in memory
-  NarrowFunction narrow;  // for half types
-  // How the chain that computes the value writes it to memory, if nothing else uses it; null
-  // otherwise.
-  LinkFunction end, end_stream;
-  bool direct;  // a step may write it to memory: as it is, to be read again
+  Dtype dtype;                      // in memory
+  int16_t output;                   // of the call
+  int32_t defined_at;               // step that computes or loads it; -1 for fills
+  int32_t kept_by;                  // link of that step, unless it is the step's `out`; else -1
+  int64_t bytes;                    // of an element in memory
+  NarrowFunction narrow = nullptr;  // for half types
+  // How the chain that computes the value writes it to memory, if nothing but that chain uses it;
+  // null otherwise.
+  LinkFunction end = nullptr, end_stream = nullptr;
+  bool direct = false;  // a step may write it to memory: as it is, to be read again
+
+  // Whether the input's memory is still read where the value is written.
+  bool written_before(const RegionInput& input) const {
+    return input.last_use > defined_at ||
+           (kept_by >= 0 && input.last_use == defined_at && input.last_link > kept_by);
+  }
 };
 
 // Takes the region apart; throws TypeError for an operation on types that it does not take.
@@ -84,13 +92,19 @@ class TileProgram final : public RegionProgram {
   int registers = 0;
   size_t tile_bytes = 0;  // of a register
   int64_t chain_block = 1;
-  LinkFunction end_in_tile = nullptr;
+  LinkFunction end_in_tile = nullptr, keep_in_tile = nullptr;
 
   int16_t reduced = -1;              // value that the reduction takes
   Dtype reduced_dtype = Dtype::F32;  // as it is computed
   bool reduces_half = false;         // its own type, before casts were left out, is a half type
   bool computes = false;             // has steps other than loads
 
+  // The values that a chain writes apart from its result.
+  template <class F>
+  void each_kept(const RegionStep& step, F&& f) const {
+    for (int32_t l = step.first; l < step.first + step.links; ++l)
+      if (links[static_cast<size_t>(l)].keeps) f(links[static_cast<size_t>(l)].p);
+  }
   template <class F>
   void each_argument(const RegionStep& step, F&& f) const {
     if (step.kind == RegionStep::Kind::Function) {

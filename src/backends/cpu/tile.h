@@ -62,6 +62,8 @@ LinkFunction chain_select(bool reversed);
 LinkFunction chain_round(Dtype half, bool of_half);
 // Last: writes the block, as float32 or a half type; `stream` past the caches.
 LinkFunction chain_end(Dtype stored, bool stream);
+// The same in passing, to p; `rounded` if the block's numbers have the precision of the type.
+LinkFunction chain_keep(Dtype stored, bool stream, bool rounded);
 // Runs a chain over n elements (rounded up to kChainPad).
 inline void run_chain(const Link* links, int64_t n, int64_t block, void* out) {
   auto start = reinterpret_cast<StartFunction>(links->run);

@@ -99,7 +99,7 @@ BoundOutput RegionBinding::bind_output(const RegionStore& store, const View& vie
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (inputs_[i].data != view.data) continue;
     shared = true;
-    read_later |= program_->inputs[i].last_use > store.defined_at;
+    read_later |= store.written_before(program_->inputs[i]);
   }
   bool stream = !shared && total_ * store.bytes >= kStreamBytes &&
                 reinterpret_cast<uintptr_t>(view.data) % kStreamAlign == 0;
@@ -190,8 +190,10 @@ void TileRunner::place(int64_t start, bool whole) {
     if (!output.direct) continue;
     values_[store.value] = whole ? output.data + start * store.bytes : register_at(store.value);
     const RegionStep& step = program_.steps[static_cast<size_t>(store.defined_at)];
-    if (step.kind != RegionStep::Kind::Chain) continue;
-    links_[step.first + step.links].run = whole ? output.end : program_.end_in_tile;
+    const bool kept = store.kept_by >= 0;
+    if (kept ? !store.end : step.kind != RegionStep::Kind::Chain) continue;
+    const LinkFunction in_tile = kept ? program_.keep_in_tile : program_.end_in_tile;
+    links_[kept ? store.kept_by : step.first + step.links].run = whole ? output.end : in_tile;
     streamed_ |= whole && output.stream;
   }
   for (const LinkPatch& patch : program_.patches)
@@ -258,6 +260,10 @@ void TileRunner::load(int16_t value, int64_t start, int64_t count) {
       (input.kind == InputKind::Periodic && at + count > input.period))
     return load_block(i, start, count, to);
   const std::byte* from = input.data + at * kind.bytes;
+#if defined(__GNUC__)
+  for (int64_t byte = 0; byte < kTile * kind.bytes; byte += 64)
+    __builtin_prefetch(from + kTile * kind.bytes + byte);
+#endif
   if (!kind.widen || count % kTilePad != 0) {
     std::memcpy(kind.widen ? staging_ : to, from, static_cast<size_t>(count * kind.bytes));
     from = staging_;
