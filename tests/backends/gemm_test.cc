@@ -241,6 +241,12 @@ TEST_P(GemmTest, SeveralBlocksOfRowsAndColumns) {
                         Matrix(1100, 90, Dtype::F32, Lie::Rows, 6), Dtype::F16);
 }
 
+// Large matrices that are read as they lie are fetched ahead, beyond their end, too.
+TEST_P(GemmTest, FewRowsOfALargeMatrix) {
+  expect_product<float>(Matrix(5, 2050, Dtype::F32, Lie::Rows, 5),
+                        Matrix(2050, 2090, Dtype::F32, Lie::Rows, 6), Dtype::F32);
+}
+
 TEST_P(GemmTest, FewColumnsOfManyRows) {
   for (int64_t n : {1, 4, 7})
     for (Lie left : {Lie::Rows, Lie::Columns})

@@ -194,9 +194,14 @@ void multiply_block(const GemmTile<T>& tile) {
 
 template <class T, class S, int R>
 void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64_t ldb,
-                  T* HWY_RESTRICT c, int64_t ldc, bool continues) {
+                  T* HWY_RESTRICT c, int64_t ldc, bool continues, bool fetches) {
   const Tag<T> d;
   constexpr int L = kLanes<T>;
+  constexpr int64_t kBytes = kVectors * L * sizeof(S);
+  const int64_t row_bytes = ldb * static_cast<int64_t>(sizeof(S));
+  const std::byte* next = b + kc * row_bytes;
+  for (int64_t k = 0; fetches && k < kc; ++k, next += row_bytes)
+    for (int64_t i = 0; i < kBytes; i += 64) prefetch_far(next + i);
   hn::Vec<Tag<T>> sum[R][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -291,7 +296,7 @@ void multiply(const GemmTile<T>& tile) {
 }
 
 template <class T>
-using Stream = void (*)(int64_t, const T*, const std::byte*, int64_t, T*, int64_t, bool);
+using Stream = void (*)(int64_t, const T*, const std::byte*, int64_t, T*, int64_t, bool, bool);
 template <class T, class S, int... I>
 constexpr std::array<Stream<T>, sizeof...(I)> streams(std::integer_sequence<int, I...>) {
   return {&stream_block<T, S, I + 1>...};
@@ -303,15 +308,15 @@ Stream<T> stream_of(int m) {
 }
 
 void stream_float(int m, int64_t kc, const float* a, const std::byte* b, Dtype dtype, int64_t ldb,
-                  float* c, int64_t ldc, bool continues) {
+                  float* c, int64_t ldc, bool continues, bool fetches) {
   Stream<float> stream = dtype == Dtype::F16    ? stream_of<float, float16_t>(m)
                          : dtype == Dtype::BF16 ? stream_of<float, bfloat16_t>(m)
                                                 : stream_of<float, float>(m);
-  stream(kc, a, b, ldb, c, ldc, continues);
+  stream(kc, a, b, ldb, c, ldc, continues, fetches);
 }
 void stream_double(int m, int64_t kc, const double* a, const std::byte* b, Dtype, int64_t ldb,
-                   double* c, int64_t ldc, bool continues) {
-  stream_of<double, double>(m)(kc, a, b, ldb, c, ldc, continues);
+                   double* c, int64_t ldc, bool continues, bool fetches) {
+  stream_of<double, double>(m)(kc, a, b, ldb, c, ldc, continues, fetches);
 }
 
 // Any layout, element by element.

@@ -94,9 +94,10 @@ struct GemmKernels {
   void (*pack)(const PanelSource& source, int width, int64_t k0, int64_t kc, T* panel);
   void (*multiply)(const GemmTile<T>& tile);
   // The same with exactly `columns` columns, a as a panel, and b's rows of `dtype`. Where it
-  // continues, the sums start at c, as if k had not been cut there.
+  // continues, the sums start at c, as if k had not been cut there. Where it fetches, rows that
+  // follow b's are asked for meanwhile.
   void (*stream)(int m, int64_t kc, const T* a, const std::byte* b, Dtype dtype, int64_t ldb, T* c,
-                 int64_t ldc, bool continues);
+                 int64_t ldc, bool continues, bool fetches);
   bool several = false;  // `multiply` takes several tiles
 };
 
