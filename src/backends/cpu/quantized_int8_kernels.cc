@@ -31,27 +31,45 @@ using DotsAhead = std::conditional_t<W::kBits == 8 && W::kFast && M == 1,
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
 
-// One vector of four packed rows, at byte `at` of the row, times M rows of x.
-template <class W, int M>
-HWY_INLINE void dot_rows(const uint8_t* const* packed, int64_t at, const int8_t* const* x,
-                         int64_t x_at, VI32 (&sum)[M][4]) {
-  const U8 d;
+// One vector load(r) of four packed rows, from byte `at` of each, times M rows of x.
+template <class W, int M, class Load>
+HWY_INLINE void dot_rows(const Load& load, int64_t at, const int8_t* const* x, VI32 (&sum)[M][4]) {
   const I8 d8;
   for (int r = 0; r < 4; ++r) {
-    auto bytes = hn::LoadU(d, packed[r] + at);
+    auto bytes = load(r);
     keep_loaded(bytes);
     if constexpr (W::kBits == 8) {
-      for (int m = 0; m < M; ++m) sum[m][r] = dot4<W>(sum[m][r], bytes, hn::LoadU(d8, x[m] + x_at));
+      for (int m = 0; m < M; ++m) sum[m][r] = dot4<W>(sum[m][r], bytes, hn::LoadU(d8, x[m] + at));
     } else {
       const auto low = lower_halves(bytes), high = upper_halves(bytes);
       for (int m = 0; m < M; ++m) {
-        const int8_t* even = x[m] + opposite<4>(x_at);
+        const int8_t* even = x[m] + opposite<4>(at);
         sum[m][r] =
             dot4_of_two<W>(sum[m][r], low, hn::LoadU(d8, even), high, hn::LoadU(d8, even + 64));
       }
     }
   }
 }
+
+// Vectors of four rows that lie in memory only in part, the rest zeros.
+struct LastBytes {
+#if HWY_MAX_BYTES == 64
+  LastBytes(const uint8_t* const* packed, int64_t at, int64_t count)
+      : rows(packed), from(at), mask((uint64_t{1} << count) - 1) {}
+  HWY_INLINE VU8 load(int r) const { return VU8{_mm512_maskz_loadu_epi8(mask, rows[r] + from)}; }
+
+  const uint8_t* const* rows;
+  int64_t from;
+  uint64_t mask;
+#else
+  LastBytes(const uint8_t* const* packed, int64_t at, int64_t count) {
+    for (int r = 0; r < 4; ++r) std::memcpy(bytes[r], packed[r] + at, static_cast<size_t>(count));
+  }
+  HWY_INLINE VU8 load(int r) const { return hn::Load(U8(), bytes[r]); }
+
+  HWY_ALIGN uint8_t bytes[4][kBytes] = {};
+#endif
+};
 
 // Integer sums of groups g0 … g0 + n of four packed rows, sums[(m * kChunk + g) * kInt8Rows].
 // kGroup: 128-bit blocks of a group.
@@ -73,14 +91,14 @@ HWY_INLINE void sum_groups(const Int8Format& f, const uint8_t* const* packed,
     if (n - g >= kGroups) {
       for (int v = 0; v < kVectors; ++v) {
         ahead.fetch(3 * kBytes / 64);
-        dot_rows<W>(packed, at + v * kBytes, integers, at + v * kBytes, sum);
+        const int64_t place = at + v * kBytes;
+        dot_rows<W>([&](int r) HWY_ATTR { return hn::LoadU(U8(), packed[r] + place); }, place,
+                    integers, sum);
       }
     } else {  // the last vector is not whole
-      HWY_ALIGN uint8_t last[4][kBytes] = {};
-      const uint8_t* rows[4] = {last[0], last[1], last[2], last[3]};
-      for (int r = 0; r < 4; ++r)
-        std::memcpy(last[r], packed[r] + at, static_cast<size_t>((n - g) * kGroup * 16));
-      dot_rows<W>(rows, 0, integers, at, sum);
+      ahead.fetch(3 * kBytes / 64);
+      const LastBytes last(packed, at, (n - g) * kGroup * 16);
+      dot_rows<W>([&](int r) HWY_ATTR { return last.load(r); }, at, integers, sum);
     }
     for (int m = 0; m < M; ++m)
       store_blocks<kBlocks>(add_blocks<kBlocks>(block_sums_of<W>(sum[m])), n - g,

@@ -30,12 +30,18 @@ HWY_INLINE int64_t opposite(int64_t byte) {
 }
 
 struct PackedRows {
+  // Beyond the last row the last one again.
   PackedRows(const QuantizedMatrix& matrix, int64_t first, int rows) {
-    for (int i = 0; i < kInt8Rows; ++i) {
-      int64_t row = first + std::min(i, rows - 1);
-      packed[i] = reinterpret_cast<const uint8_t*>(matrix.packed_row(row));
-      scales[i] = matrix.scales_row(row);
-      biases[i] = matrix.biases_row(row);
+    packed[0] = reinterpret_cast<const uint8_t*>(matrix.packed_row(first));
+    scales[0] = matrix.scales_row(first);
+    biases[0] = matrix.biases_row(first);
+    const int64_t packed_bytes = 4 * matrix.packed_stride,
+                  scales_bytes = matrix.scales_stride * size_of(matrix.scales_dtype),
+                  biases_bytes = matrix.biases_stride * size_of(matrix.biases_dtype);
+    for (int i = 1; i < kInt8Rows; ++i) {
+      packed[i] = packed[i - 1] + (i < rows ? packed_bytes : 0);
+      scales[i] = scales[i - 1] + (i < rows ? scales_bytes : 0);
+      biases[i] = biases[i - 1] + (i < rows ? biases_bytes : 0);
     }
   }
   const uint8_t* packed[kInt8Rows];
