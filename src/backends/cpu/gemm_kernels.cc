@@ -430,6 +430,12 @@ void pack_pairs(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
   constexpr int L = kLanes<float>;
   const auto* first = reinterpret_cast<const uint16_t*>(source.vectors[0]);
   auto* to = reinterpret_cast<uint32_t*>(panel);
+  // Of each 32-bit lane the lower half from one vector, the upper half from the other.
+  alignas(64) static constexpr uint16_t kLower[] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,
+                                                    37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
+                                                    11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i lower = _mm512_load_si512(kLower);
+  const __m512i upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16));
   for (int64_t k = k0; k < k0 + kc; ++k, to += width) {
     const uint16_t *even = first + 2 * k * source.stride, *odd = even + source.stride;
     const uint16_t* ahead = even + 2 * kRowsAhead * source.stride;
@@ -438,6 +444,11 @@ void pack_pairs(const PanelSource& source, int width, int64_t k0, int64_t kc, fl
       prefetch_far(row + source.count - 1);
     }
     int i = 0;
+    for (; i + 2 * L <= source.count; i += 2 * L) {
+      const __m512i firsts = _mm512_loadu_si512(even + i), seconds = _mm512_loadu_si512(odd + i);
+      _mm512_storeu_si512(to + i, _mm512_permutex2var_epi16(firsts, lower, seconds));
+      _mm512_storeu_si512(to + i + L, _mm512_permutex2var_epi16(firsts, upper, seconds));
+    }
     for (; i < source.count; i += L) {
       // Zeros beyond the panel's row; the next one is stored later.
       const auto present = hn::FirstN(d16, static_cast<size_t>(source.count - i));
