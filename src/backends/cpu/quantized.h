@@ -36,7 +36,9 @@ struct QuantizedMatrix {
 // float or double, the type it is computed in.
 template <class T>
 void unpack_row(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count, T* to);
-// The integers alone, q - 2^(bits - 1); count is a multiple of 16.
+// The integers of a whole row of `columns` elements, one in each byte.
+void unpack_integers(const QuantizedMatrix& matrix, int64_t row, int64_t columns, uint8_t* to);
+// The same of a part of a row, q - 2^(bits - 1); count is a multiple of 16.
 void unpack_centred(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
                     bfloat16_t* to);
 // A whole row of `columns` elements, rounded to scales_dtype (which is biases_dtype) after the

@@ -63,7 +63,8 @@ constexpr int kExactDigits = 3;
 
 template <class T>
 bool has_exact_integers(const QuantizedGemm<T>& q) {
-  return has_int8_products(q.matrix.bits, q.matrix.group_size) &&
+  const bool packed = q.matrix.bits == 4 || q.matrix.bits == 8;
+  return (packed || int8_kernels().fast) && has_int8_products(q.matrix.group_size) &&
          q.matrix.scales_dtype != Dtype::F64;
 }
 

@@ -143,12 +143,37 @@ class Int8Run {
     return static_cast<int>(std::min<int64_t>(kInt8Rows, product_of(part).n - part.row));
   }
 
+  // Rows of a matrix as kernels take them.
+  struct Rows {
+    QuantizedMatrix matrix;
+    int64_t first;
+  };
+  // Of 4 and 8 bits as they lie; those of other bits are unpacked into bytes, which stay until the
+  // thread asks for others.
+  Rows rows_at(const Part& part, int count) const {
+    const QuantizedMatrix& matrix = product_of(part).matrix;
+    if (matrix.bits == format_.bits) return {matrix, part.row};
+    static thread_local std::vector<uint8_t> bytes;
+    const int64_t stride = format_.k + 64;  // not a power of two, whose rows would share cache sets
+    bytes.resize(std::max(bytes.size(), static_cast<size_t>(stride * count)));
+    for (int i = 0; i < count; ++i)
+      unpack_integers(matrix, part.row + i, format_.k, bytes.data() + i * stride);
+    QuantizedMatrix unpacked = matrix;
+    unpacked.packed = reinterpret_cast<const uint32_t*>(bytes.data());
+    unpacked.packed_stride = stride / 4;
+    unpacked.scales = matrix.scales_row(part.row);
+    unpacked.biases = matrix.biases_row(part.row);
+    unpacked.bits = 8;
+    return {unpacked, 0};
+  }
+
   void run_dots(const Part& part, const Int8Place& next) const {
     const Int8Product& p = product_of(part);
     float values[kInt8DotRows * kInt8Rows];
     const auto m = static_cast<int64_t>(p.x.size());
-    kernels_.dots(format_, p.matrix, part.row, some_rows(part), p.x.data(), static_cast<int>(m),
-                  values, next);
+    const Rows rows = rows_at(part, some_rows(part));
+    kernels_.dots(format_, rows.matrix, rows.first, some_rows(part), p.x.data(),
+                  static_cast<int>(m), values, next);
     store(p, values, kInt8Rows, some_rows(part), 0, m, part.row);
   }
 
@@ -156,11 +181,12 @@ class Int8Run {
     const Int8Product& p = product_of(part);
     const auto m = static_cast<int64_t>(p.x.size());
     const Int8Tiles parts{m, kernels_.few.tile};
+    const Rows rows = rows_at(part, some_rows(part));
     Scratch scratch(Scratch::padded(m * kInt8Rows));
     float* values = scratch.take(m * kInt8Rows);
     for (int64_t i = 0; i < parts.count(); ++i) {
       const int64_t begin = parts.begin(i);
-      kernels_.few.multiply(format_, p.matrix, part.row, some_rows(part),
+      kernels_.few.multiply(format_, rows.matrix, rows.first, some_rows(part),
                             tiles_[part.product] + begin * format_.tile_row_bytes(),
                             static_cast<int>(parts.begin(i + 1) - begin),
                             values + begin * kInt8Rows, next);
@@ -173,6 +199,7 @@ class Int8Run {
     const Int8PanelKernels& panels = kernels_.panels;
     const int width = panels.rows;
     const int rows = static_cast<int>(std::min<int64_t>(width, p.n - part.row));
+    const Rows taken = rows_at(part, rows);
     const auto all = static_cast<int64_t>(p.x.size());
     const int64_t depth = std::min(format_.groups, kPanelDepth / format_.group_size);
     const int64_t m_most = std::min(all, kMaxRows);
@@ -188,7 +215,7 @@ class Int8Run {
         const int64_t groups = std::min(depth, format_.groups - g);
         const bool is_last = g + groups == format_.groups;
         if (m0 == 0 || depth < format_.groups)
-          panels.unpack(format_, p.matrix, part.row, rows, g, groups, panel);
+          panels.unpack(format_, taken.matrix, taken.first, rows, g, groups, panel);
         for (int64_t i = 0; i < tiles.count(); ++i) {
           const int64_t begin = tiles.begin(i), m = tiles.begin(i + 1) - begin;
           const std::byte* tile = tiles_[part.product] + (m0 + begin) * format_.tile_row_bytes() +
@@ -232,7 +259,7 @@ class Int8Run {
 }  // namespace
 
 Int8Format::Int8Format(const QuantizedMatrix& matrix, int64_t k, int digits)
-    : bits(matrix.bits),
+    : bits(matrix.bits == 4 ? 4 : 8),
       group_size(matrix.group_size),
       digits(digits),
       k(k),

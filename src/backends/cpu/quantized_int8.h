@@ -15,12 +15,13 @@
 // float32 do; its digits d2 * 65536 + d1 * 256 + d0, signed bytes, are multiplied as rows of their
 // own, and the three results are added.
 //
-// One or two rows are multiplied with the packed rows as they lie. Of more rows, tiles are made: of
-// each group first the integers, those of all rows for four packed columns after each other (4
-// bits: for the lower halves of four bytes, then for the upper ones), then the steps of all rows,
-// then step * sum(xi) of all. A few rows are multiplied with rows of the matrix that are turned on
-// the way, block by block; for many, rows of the matrix are unpacked into panels that stay in the
-// caches.
+// Rows of a matrix of 2, 3, 5 or 6 bits are unpacked into bytes before they are used, a few at a
+// time. One or two rows of x are multiplied with the packed rows as they lie. Of more rows, tiles
+// are made: of each group first the integers, those of all rows for four packed columns after each
+// other (4 bits: for the lower halves of four bytes, then for the upper ones), then the steps of
+// all rows, then step * sum(xi) of all. A few rows are multiplied with rows of the matrix that are
+// turned on the way, block by block; for many, rows of the matrix are unpacked into panels that
+// stay in the caches.
 #pragma once
 
 #include <vector>
@@ -53,7 +54,7 @@ struct Int8Format {
   int64_t tile_group_bytes() const { return group_size + 8; }
   int64_t tile_row_bytes() const { return groups * tile_group_bytes(); }
 
-  int bits = 4, group_size = 64;
+  int bits = 4, group_size = 64;  // bits: 4, or 8 for all others
   int digits = 1;
   int64_t k = 0, groups = 0;
   int64_t padded_groups = 0;  // so that the integers are aligned
@@ -136,10 +137,8 @@ const Int8Kernels& int8_kernels();
 // For tests: pretends that the processor has no instruction for sums of byte products.
 void disable_byte_products(bool disabled);
 
-// Whether products with matrices of this format are served here.
-inline bool has_int8_products(int bits, int group_size) {
-  return (bits == 4 || bits == 8) && group_size >= 32;
-}
+// Whether products with matrices of such groups are served here.
+inline bool has_int8_products(int group_size) { return group_size >= 32; }
 
 // Makes m rows ready, digits * row_bytes apart. Gives those that cannot be rounded: they are zeros
 // then, and their results are to be overwritten.

@@ -110,6 +110,11 @@ void unpack_double(const QuantizedMatrix& m, int64_t row, int64_t first, int64_t
   });
 }
 
+void unpack_integers(const QuantizedMatrix& m, int64_t row, int64_t columns, uint8_t* to) {
+  const uint8_t* from = integers(m.packed_row(row), m.bits, 0, columns, to);
+  if (from != to) std::copy_n(from, columns, to);
+}
+
 // q - 2^(bits - 1), which bfloat16 holds exactly.
 void unpack_centred(const QuantizedMatrix& m, int64_t row, int64_t first, int64_t count,
                     bfloat16_t* to) {
@@ -162,6 +167,7 @@ HWY_EXPORT(unpack_float);
 HWY_EXPORT(unpack_double);
 HWY_EXPORT(dequantize_any);
 HWY_EXPORT(unpack_centred);
+HWY_EXPORT(unpack_integers);
 
 template <>
 void unpack_row(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
@@ -172,6 +178,9 @@ template <>
 void unpack_row(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
                 double* to) {
   HWY_DYNAMIC_DISPATCH(unpack_double)(matrix, row, first, count, to);
+}
+void unpack_integers(const QuantizedMatrix& matrix, int64_t row, int64_t columns, uint8_t* to) {
+  HWY_DYNAMIC_DISPATCH(unpack_integers)(matrix, row, columns, to);
 }
 void unpack_centred(const QuantizedMatrix& matrix, int64_t row, int64_t first, int64_t count,
                     bfloat16_t* to) {
