@@ -25,6 +25,7 @@ struct Case {
   std::vector<int32_t> offsets = {}, lengths = {};  // empty: defaults
   Shape mask = {};                                  // empty: none
   bool bool_mask = false;
+  Dtype mask_dtype = Dtype::F32;  // of others
   Dtype dtype = Dtype::F32, cache_dtype = Dtype::F32;
   bool poison = true;  // NaN in slots that hold nothing
 
@@ -72,7 +73,7 @@ struct Inputs {
 
  private:
   void make_mask(const Case& c, std::mt19937_64& random) {
-    options.mask = drawn(c.mask, Dtype::F32, random);
+    options.mask = drawn(c.mask, c.mask_dtype, random);
     if (c.bool_mask) options.mask = greater(options.mask, -0.3f);
     Shape full{c.B, c.H, c.L, c.S};
     mask_values = astype(broadcast_to(options.mask, full), Dtype::F64).to_vector<double>();

@@ -93,6 +93,30 @@ TEST(CpuAttention, Types) {
   });
 }
 
+// Masks in memory of any type and layout, of all heads and queries or one.
+TEST(CpuAttention, MasksOfManyRows) {
+  on_instruction_sets([] {
+    for (Dtype dtype : {Dtype::Bool, Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64}) {
+      for (const Shape& mask :
+           {Shape{2, 4, 37, 150}, {37, 150}, {4, 1, 150}, {2, 1, 1, 150}, {37, 1}, {1, 1}}) {
+        Case c{.B = 2, .H = 4, .G = 2, .L = 37, .S = 150, .K = 8, .V = 8};
+        c.options = {.scale = 0.3, .causal = true};
+        c.mask = mask;
+        c.bool_mask = dtype == Dtype::Bool;
+        if (!c.bool_mask) c.mask_dtype = dtype;
+        Inputs in(c);
+        const auto wanted = expected(c, in);
+        expect_close(attention(in.q, in.k, in.v, in.options), wanted, c);
+        StreamScope on_ref(default_stream({DeviceKind::Ref}));
+        Array turned = contiguous(swapaxes(in.options.mask, -1, -2)).eval();
+        in.options.mask = swapaxes(turned, -1, -2);
+        StreamScope on_cpu(default_stream({DeviceKind::Cpu}));
+        expect_close(attention(in.q, in.k, in.v, in.options), wanted, c);
+      }
+    }
+  });
+}
+
 // A result is a mean of values by weights that err by 2^-8 of themselves at most (rounding to
 // bfloat16) and what float32 scores err by, and is rounded to bfloat16 itself.
 void check_bfloat16(const Case& c, const Inputs& in) {

@@ -294,12 +294,60 @@ inline void hide_by_position(const Panel& panel, const KeyBlock& block, float* s
   }
 }
 
+// Numbers of a mask from offset `at` on, `stride` apart, as what is added to scores.
+inline void load_mask(const View& mask, int64_t at, int64_t stride, int64_t count, float* to) {
+  const F32 d;
+  if (mask.dtype == Dtype::Bool) {
+    const hn::Rebind<uint8_t, F32> d8;
+    const hn::Rebind<int32_t, F32> d32;
+    const auto* from = mask.as<uint8_t>() + at;
+    int64_t i = 0;
+    for (; stride == 1 && i + kLanes <= count; i += kLanes) {
+      const auto hidden = hn::Eq(hn::PromoteTo(d32, hn::LoadU(d8, from + i)), hn::Zero(d32));
+      hn::StoreU(hn::IfThenElseZero(hn::RebindMask(d, hidden), hn::Set(d, kMinusInfinity)), d,
+                 to + i);
+    }
+    for (; i < count; ++i) to[i] = from[i * stride] ? 0 : kMinusInfinity;
+  } else if (mask.dtype == Dtype::F64) {
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = static_cast<float>(mask.as<double>()[at + i * stride]);
+  } else {
+    dispatch_lanes(mask.dtype, [&](auto tag) {
+      const auto* from = mask.as<typename decltype(tag)::type>() + at;
+      int64_t i = 0;
+      for (; stride == 1 && i + kLanes <= count; i += kLanes) store(d, load(d, from + i), to + i);
+      for (; i < count; ++i) to[i] = static_cast<float>(from[i * stride]);
+    });
+  }
+}
+
+// Adds a mask whose rows lie along keys to scores whose rows lie along queries, kMaskKeys at a
+// time.
+constexpr int64_t kMaskKeys = 64;
 inline void add_mask(const Panel& panel, const KeyBlock& block, float* scores) {
-  for (int64_t lane = 0; lane < panel.rows; ++lane) {
-    const int64_t h = panel.head_of(lane), i = panel.query_of(lane);
-    for (int64_t key = 0; key < block.count; ++key)
-      scores[key * panel.width + lane] +=
-          static_cast<float>(panel.job.mask_at(panel.b, h, i, block.begin + key));
+  const F32 d;
+  const View& mask = panel.job.mask;
+  const bool same = mask.strides[1] == 0 && mask.strides[2] == 0;  // for all rows
+  HWY_ALIGN float rows[kLanes * kMaskKeys];
+  HWY_ALIGN float columns[kMaskKeys * kLanes];
+  for (int64_t key = 0; key < block.count; key += kMaskKeys) {
+    const int64_t count = std::min(kMaskKeys, block.count - key);
+    for (int64_t lane = 0; lane < panel.width; lane += kLanes) {
+      for (int64_t i = 0; i < (same ? 1 : kLanes); ++i) {
+        const int64_t h = panel.head_of(lane + i), query = panel.query_of(lane + i);
+        const int64_t at = AttentionJob::offset_of(mask, panel.b, h, query) +
+                           (block.begin + key) * mask.strides[3];
+        load_mask(mask, at, mask.strides[3], count, rows + i * kMaskKeys);
+      }
+      for (int64_t i = 0; !same && i < count; i += kLanes)
+        columns_to_rows(rows + i, kMaskKeys, kLanes, hn::Set(d, 1.0f), columns + i * kLanes,
+                        kLanes);
+      for (int64_t i = 0; i < count; ++i) {
+        float* p = scores + (key + i) * panel.width + lane;
+        const auto added = same ? hn::Set(d, rows[i]) : hn::LoadU(d, columns + i * kLanes);
+        hn::StoreU(hn::Add(hn::LoadU(d, p), added), d, p);
+      }
+    }
   }
 }
 
