@@ -31,9 +31,9 @@ constexpr int64_t kBlockKeys = 128;
 constexpr int64_t kWholeSlots = 512;
 // Weights and cotangents of scores of a group.
 constexpr int64_t kGroupBytes = 512 << 10;
-// Slots that a group is multiplied for at a time: no more than a panel has rows, so that little is
-// multiplied that a causal mask hides.
-constexpr int64_t kChunk = kPanelLanes;
+// Slots that a group is multiplied for at a time: so few that little is multiplied that a causal
+// mask hides, whole tiles of products.
+constexpr int64_t kChunk = 16;
 
 // Scratch of one key head. Matrices over keys are [keys seen][width], keys in the order of the
 // blocks, each of which takes an even number of rows.
@@ -49,6 +49,7 @@ struct Pass {
   // Of a panel: pairs along its rows, in columns.
   float *queries = nullptr, *given = nullptr;
   int32_t* positions = nullptr;
+  int64_t* vector_positions = nullptr;
   // Of a group: pairs of neighbouring rows.
   float *query_pairs = nullptr, *given_pairs = nullptr;
   // Of a panel; slopes of a soft cap only.
@@ -61,7 +62,8 @@ struct Pass {
 
   static int64_t panels_of_group(const AttentionJob& job) {
     const int64_t fit = kGroupBytes / (std::max<int64_t>(job.slots, 1) * kPanelLanes * 4);
-    return std::clamp<int64_t>(fit, 1, (job.rows() + kPanelLanes - 1) / kPanelLanes);
+    const int64_t panels = (job.rows() + kPanelLanes - 1) / kPanelLanes;
+    return std::max<int64_t>(1, std::min(fit, panels));
   }
   int64_t k_places() const { return pair_places(job.k_size); }
   int64_t v_places() const { return pair_places(job.v_size); }
@@ -254,56 +256,75 @@ void add_panel(const Pass& pass, const Panel& panel, int64_t place) {
                                         panel.query_of(lane + i)));
   }
 }
-// What panels begin … end - 1 of a group, which begins with row `first`, give to the cotangents of
-// `count` keys and values from a slot on.
-void add_to_keys(const Pass& pass, int64_t slot, int64_t count, int64_t begin, int64_t end) {
+// What rows of a group give to the cotangents of `count` keys and values from a slot on: those of
+// vectors begin … end - 1.
+void add_to_keys(const Pass& pass, int64_t slot, int64_t count, int64_t begin, int64_t end,
+                 bool accumulate) {
   const AttentionJob& job = pass.job;
-  const int64_t places = pass.group_places, place = begin * kPanelLanes / 2;
-  const int64_t inner = std::min(end * kPanelLanes / 2, places) - place;
+  const int64_t places = pass.group_places, place = begin * kLanes / 2;
+  const int64_t inner = (end - begin) * kLanes / 2;
   const int64_t k_stride = 2 * pass.k_places(), v_stride = 2 * pass.v_places();
   const int64_t k_width = padded_to_lanes(job.k_size), v_width = padded_to_lanes(job.v_size);
   multiply<Side::AsStored, Operands::Pairs>(count, job.k_size, inner,
                                             {pass.group_scores + slot * places + place, places},
                                             {pass.query_pairs + place * k_stride, k_stride},
-                                            {pass.k_sums + slot * k_width, k_width}, true);
+                                            {pass.k_sums + slot * k_width, k_width}, accumulate);
   multiply<Side::AsStored, Operands::Pairs>(count, job.v_size, inner,
                                             {pass.group_weights + slot * places + place, places},
                                             {pass.given_pairs + place * v_stride, v_stride},
-                                            {pass.v_sums + slot * v_width, v_width}, true);
+                                            {pass.v_sums + slot * v_width, v_width}, accumulate);
+}
+
+void clear_sums(const Pass& pass, int64_t slot, int64_t count) {
+  const int64_t k_width = padded_to_lanes(pass.job.k_size);
+  const int64_t v_width = padded_to_lanes(pass.job.v_size);
+  std::fill_n(pass.k_sums + slot * k_width, count * k_width, 0.0f);
+  std::fill_n(pass.v_sums + slot * v_width, count * v_width, 0.0f);
+}
+
+// Positions of the oldest and the newest row of each vector of a group.
+void place_vectors(const Pass& pass, int64_t first, int64_t count) {
+  for (int64_t lane = 0; lane < count; lane += kLanes) {
+    const int64_t last = std::min(lane + kLanes, count) - 1;
+    int64_t* to = pass.vector_positions + lane / kLanes * 2;
+    to[0] = pass.sequence.offset + (first + lane) / pass.job.ratio;
+    to[1] = pass.sequence.offset + (first + last) / pass.job.ratio;
+  }
+}
+
+bool sees(const Pass& pass, int64_t vector, int64_t slot, int64_t end) {
+  const int64_t* positions = pass.vector_positions + vector * 2;
+  for (const KeyRun& run : pass.sequence.runs) {
+    const KeyRun any = pass.job.seen_by_any(run, positions[0], positions[1]);
+    if (std::max(any.begin, slot) < std::min(any.end, end)) return true;
+  }
+  return false;
 }
 
 // Rows first … first + count - 1 of the key head.
 void add_group(Pass& pass, int64_t first, int64_t count) {
   const AttentionJob& job = pass.job;
   pass.group_places = padded_to_lanes(count) / 2;
-  const int64_t panels = (count + kPanelLanes - 1) / kPanelLanes;
-  for (int64_t p = 0; p < panels; ++p) {
-    const int64_t rows = std::min(kPanelLanes, count - p * kPanelLanes);
-    const Panel panel{
-        job,          pass.b,        pass.g, first + p * kPanelLanes, rows, padded_to_lanes(rows),
-        pass.queries, pass.positions};
-    add_panel(pass, panel, p * kPanelLanes / 2);
+  for (int64_t at = 0; at < count; at += kPanelLanes) {
+    const int64_t rows = std::min(kPanelLanes, count - at);
+    const Panel panel{job,          pass.b,        pass.g, first + at, rows, padded_to_lanes(rows),
+                      pass.queries, pass.positions};
+    add_panel(pass, panel, at / 2);
   }
-  auto sees = [&](int64_t p, int64_t slot, int64_t end) {
-    const int64_t row = first + p * kPanelLanes;
-    const int64_t last = std::min(row + kPanelLanes, first + count) - 1;
-    const int64_t oldest = pass.sequence.offset + row / job.ratio;
-    const int64_t newest = pass.sequence.offset + last / job.ratio;
-    for (const KeyRun& run : pass.sequence.runs) {
-      const KeyRun any = job.seen_by_any(run, oldest, newest);
-      if (std::max(any.begin, slot) < std::min(any.end, end)) return true;
-    }
-    return false;
-  };
+  place_vectors(pass, first, count);
+  const int64_t vectors = padded_to_lanes(count) / kLanes;
   for (int64_t slot = 0; slot < job.slots; slot += kChunk) {
     const int64_t keys = std::min(kChunk, job.slots - slot);
-    for (int64_t p = 0; p < panels; ++p) {
-      int64_t end = p;
-      while (end < panels && sees(end, slot, slot + keys)) ++end;
-      if (end == p) continue;
-      add_to_keys(pass, slot, keys, p, end);
-      p = end;
+    bool accumulate = first > 0;
+    for (int64_t v = 0; v < vectors; ++v) {
+      int64_t end = v;
+      while (end < vectors && sees(pass, end, slot, slot + keys)) ++end;
+      if (end == v) continue;
+      add_to_keys(pass, slot, keys, v, end, accumulate);
+      accumulate = true;
+      v = end;
     }
+    if (!accumulate) clear_sums(pass, slot, keys);
   }
 }
 
@@ -347,7 +368,7 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
     float** to;
     int64_t size;
   };
-  float* positions = nullptr;
+  float *positions = nullptr, *vector_positions = nullptr;
   const Piece pieces[] = {{&pass.key_rows, at_once * k_places},
                           {&pass.value_rows, at_once * v_places},
                           {&pass.key_pairs, (at_once + 1) * k_places},
@@ -355,6 +376,7 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
                           {&pass.queries, k_places * kPanelLanes},
                           {&pass.given, v_places * kPanelLanes},
                           {&positions, kPanelLanes},
+                          {&vector_positions, group_rows / kLanes * 4},
                           {&pass.query_pairs, group_rows * k_places},
                           {&pass.given_pairs, group_rows * v_places},
                           {&pass.weights, matrix},
@@ -369,10 +391,11 @@ void backward_head(const AttentionJob& job, const AttentionCotangents& cotangent
   Scratch scratch(floats);
   for (const Piece& piece : pieces) *piece.to = scratch.take(piece.size);
   pass.positions = reinterpret_cast<int32_t*>(positions);
+  pass.vector_positions = reinterpret_cast<int64_t*>(vector_positions);
   if (!has_slopes) pass.slopes = nullptr;
   pass.k_sums = sums;
   pass.v_sums = sums + job.slots * k_width;
-  std::fill_n(sums, job.slots * sums_width(job), 0.0f);
+  if (job.rows() == 0) clear_sums(pass, 0, job.slots);
   if (whole) prepare_whole(pass);
   for (int64_t first = 0; first < job.rows(); first += group_rows)
     add_group(pass, first, std::min(group_rows, job.rows() - first));
