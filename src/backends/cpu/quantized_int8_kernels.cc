@@ -6,7 +6,6 @@
 //
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/quantized_int8.h"
@@ -25,8 +24,13 @@ constexpr int64_t kChunk = 64;
 
 // The faster bytes are multiplied, the more is forgotten.
 template <class W, int M, int kGroup>
-using DotsAhead = std::conditional_t<W::kBits == 8 && W::kFast && M == 1,
-                                     AheadAgain<kGroup == 2 ? 4 : 5, 2048>, PackedAhead>;
+constexpr int dots_times() {
+  if (!W::kFast) return 1;
+  if (W::kBits == 4) return M == 1 ? 2 : 1;
+  return std::max(1, (kGroup == 2 ? 6 : 7) - 2 * M);
+}
+template <class W, int M, int kGroup>
+using DotsAhead = AheadAgain<dots_times<W, M, kGroup>(), W::kBits == 4 ? 4096 : 2048>;
 
 // Vectors of a tile's rows.
 constexpr int kRowVectors = kInt8Rows / kLanes;
