@@ -17,7 +17,8 @@ class Profile(CliTest):
         self.assertEqual(plain.stderr, b"")
         lines = told.stderr.decode().splitlines()
         self.assertRegex(lines[0], r"^recorded .*: run .* \(kernels .*\), plan .*, collect .*, elsewhere")
-        self.assertRegex(lines[1], r"^ceilings: read [\d.]+ GB/s, float32 [\d.]+ GFLOP/s, int8")
+        self.assertRegex(lines[1], r"^ceilings: read [\d.]+ GB/s, float32 [\d.]+ GFLOP/s, bfloat16 "
+                         r"[\d.]+ GFLOP/s, int8 [\d.]+ GOP/s$")
         rows = {line.split()[0]: line.split() for line in lines[4:]}
         self.assertEqual(int(rows["attention"][1]), 8 * 4)  # tokens, the prompt's pass for one; layers
         self.assertIn("bfloat16", rows["matmul"])
