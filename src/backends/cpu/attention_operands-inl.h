@@ -18,6 +18,7 @@
 #include <cstring>
 
 #include "backends/cpu/lanes-inl.h"
+#include "backends/cpu/pairs-inl.h"
 
 #undef MICA_PAIRS
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
@@ -45,11 +46,7 @@ HWY_INLINE VF32 element_in_all(F32 d, const float* p) {
 template <Operands kOperands>
 HWY_INLINE VF32 add_product(VF32 left, VF32 right, VF32 sum) {
 #if MICA_PAIRS
-  if constexpr (kOperands == Operands::Pairs) {
-    // AVX-512 BF16, for which Highway's targets have no name.
-    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
-    return sum;
-  }
+  if constexpr (kOperands == Operands::Pairs) return add_pairs(left, right, sum);
 #endif
   return hn::MulAdd(left, right, sum);
 }
