@@ -21,9 +21,9 @@ namespace {
 constexpr int64_t kStreamDepth = 16, kStreamTile = 8192, kStreamColumns = 2048;
 // Of so few rows reading is all there is to do, and stretches of this many columns are read faster.
 constexpr int64_t kFewRows = 4, kLongStretch = 1024;
-// Rows of a matrix of so many bytes are fetched ahead; those of one in the caches come by
+// Then rows of a matrix of so many bytes are fetched ahead; those of one in the caches come by
 // themselves.
-constexpr int64_t kFetchedBytes = 16 << 20, kFetchedByFew = 40 << 20;
+constexpr int64_t kFetchedBytes = 40 << 20;
 // Rows whose panels stay in the second-level cache beside two panels of the right operand.
 constexpr int64_t kGroupRows = 84;
 // Products that are worth handing out: about two microseconds.
@@ -401,8 +401,7 @@ class BlockRun {
     Dtype dtype = right.dtype;
     int64_t stride = right.inner_stride;
     const std::byte* rows = right.data + (k * stride + n0_ + column) * size_of(dtype);
-    bool fetches =
-        g_.k * stride * size_of(dtype) >= (m_ > kFewRows ? kFetchedBytes : kFetchedByFew);
+    bool fetches = m_ <= kFewRows && g_.k * stride * size_of(dtype) >= kFetchedBytes;
     if (n < b_.kernels.columns) {  // the last columns: a whole panel may not be read
       b_.kernels.pack({&rows, static_cast<int>(n), dtype, stride, true}, b_.kernels.columns, 0,
                       depth, copy);

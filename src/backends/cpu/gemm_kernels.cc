@@ -69,14 +69,29 @@ HWY_INLINE T element(const T* p) {
   return value;
 }
 
+// Adds the products of one k.
+template <class T, class S, int R, int V, Terms kTerms, class Left>
+HWY_INLINE void add_products(const S* HWY_RESTRICT b, Left&& left_at,
+                             hn::Vec<Tag<T>> (&sum)[R][V]) {
+  const Tag<T> d;
+  hn::Vec<Tag<T>> row[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const auto left = hn::Set(d, left_at(r));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
+  }
+}
+
 // Sums of left(r, k) * b[v] over k, half of which are added when `midway` is called. S: the type of
 // b's elements. Here and below loops over sums are unrolled by pragmas: unrolled later by the
 // optimizer, they would leave the sums in memory.
 template <class T, class S, int R, int V, Lie kLie, Terms kTerms = Terms::Numbers, class Midway>
 HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride,
-                             const S* HWY_RESTRICT b, int64_t ldb, GemmAhead& ahead,
-                             Midway&& midway, hn::Vec<Tag<T>> (&sum)[R][V]) {
-  const Tag<T> d;
+                             const S* HWY_RESTRICT b, int64_t ldb, GemmAhead& ahead, Midway midway,
+                             hn::Vec<Tag<T>> (&sum)[R][V]) {
   // A pointer for every three rows: the addresses of the others need no register.
   const T* rows[(R + 2) / 3];
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = known_from_here(a + 3 * i * stride);
@@ -88,16 +103,12 @@ HWY_INLINE void sum_products(int64_t kc, const T* HWY_RESTRICT a, int64_t stride
     for (; k < end; ++k) {
       prefetch_far(at);
       at += ahead.step;
-      hn::Vec<Tag<T>> row[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) row[v] = load(d, b + v * kLanes<T>);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const auto left =
-            hn::Set(d, kLie == Lie::Rows ? element(rows[r / 3] + r % 3 * stride + k) : a[r]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[r][v] = add_product<kTerms>(left, row[v], sum[r][v]);
-      }
+      add_products<T, S, R, V, kTerms>(
+          b,
+          [&](int r) __attribute__((always_inline)) {
+            return kLie == Lie::Rows ? element(rows[r / 3] + r % 3 * stride + k) : a[r];
+          },
+          sum);
       a += stride;
       b += ldb;
     }
@@ -200,7 +211,8 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
   constexpr int64_t kBytes = kVectors * L * sizeof(S);
   const int64_t row_bytes = ldb * static_cast<int64_t>(sizeof(S));
   const std::byte* next = b + kc * row_bytes;
-  for (int64_t k = 0; fetches && k < kc; ++k, next += row_bytes)
+  // Of narrower panels a row is one line or less, which is not worth it.
+  for (int64_t k = 0; HWY_MAX_BYTES == 64 && fetches && k < kc; ++k, next += row_bytes)
     for (int64_t i = 0; i < kBytes; i += 64) prefetch_far(next + i);
   hn::Vec<Tag<T>> sum[R][kVectors];
 #pragma GCC unroll 16
@@ -208,13 +220,15 @@ void stream_block(int64_t kc, const T* HWY_RESTRICT a, const std::byte* b, int64
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = continues ? hn::LoadU(d, c + r * ldc + v * L) : hn::Zero(d);
-  GemmAhead nothing{b};
-  sum_products<T, S, R, kVectors, Lie::Panel>(
-      kc, a, kRows, reinterpret_cast<const S*>(b), ldb, nothing, [] {}, sum);
+  const S* row = reinterpret_cast<const S*>(b);
+  for (int64_t k = 0; k < kc; ++k, a += kRows, row += ldb)
+    add_products<T, S, R, kVectors, Terms::Numbers>(
+        row, [&](int r) __attribute__((always_inline)) { return a[r]; }, sum);
+  T* to = known_from_here(c);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r, to += ldc)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, c + r * ldc + v * L);
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, to + v * L);
 }
 
 template <class T>
