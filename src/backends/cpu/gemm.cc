@@ -376,8 +376,10 @@ class BlockRun {
   }
 
   void multiply_streamed(int64_t column0, int64_t column1, int64_t k0, int64_t kc) {
-    alignas(64) T tile[kStreamTile];
-    int64_t n = column1 - column0, width = align_up(n, b_.kernels.columns);
+    // Rows of sums would share cache sets if their distance was a power of two.
+    constexpr int64_t kGap = 64 / sizeof(T);
+    alignas(64) T tile[kStreamTile + kStreamedRows * kGap];
+    int64_t n = column1 - column0, width = align_up(n, b_.kernels.columns) + kGap;
     // Few rows of the right operand are read at once then: they share cache sets.
     int64_t depth = m_ > kFewRows ? kStreamDepth : kStreamDepth / 2;
     for (int64_t k = 0; k < kc; k += depth)
