@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "backends/cpu/lanes-inl.h"
+#include "backends/cpu/pairs-inl.h"
 #include "backends/cpu/tile_stream.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -80,12 +81,6 @@ void dots_of_pairs(const DotBlock<float>& block) {
 #endif
 
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-// By AVX-512 BF16, for which Highway's targets have no name.
-HWY_INLINE VF32 add_pairs(VF32 row, VF32 vector, VF32 sum) {
-  asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(row.raw), "v"(vector.raw));
-  return sum;
-}
-
 // Of bfloat16 rows and vectors.
 template <int R, int C>
 void dots_of_words(const DotBlock<float>& block) {

@@ -14,6 +14,7 @@
 
 #include "backends/cpu/known_from_here.h"
 #include "backends/cpu/lanes-inl.h"
+#include "backends/cpu/pairs-inl.h"
 #include "backends/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -52,11 +53,7 @@ enum class Terms { Numbers, Pairs };
 template <Terms kTerms, class V>
 HWY_INLINE V add_product(V left, V right, V sum) {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
-  if constexpr (kTerms == Terms::Pairs) {
-    // AVX-512 BF16, for which Highway's targets have no name: pair_kernels() asks the processor.
-    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(left.raw), "v"(right.raw));
-    return sum;
-  }
+  if constexpr (kTerms == Terms::Pairs) return add_pairs(left, right, sum);
 #endif
   return hn::MulAdd(left, right, sum);
 }
@@ -524,14 +521,11 @@ const GemmKernels<float>* float_kernels() {
       kRows, kVectors * kLanes<float>, &pack_float, &multiply<float>, &stream_float, true};
   return &kernels;
 }
-// Products of bfloat16 run at twice the rate of float32 on AMD's processors that have them, and at
-// half of it on Intel's (measured: Zen 4, Emerald Rapids).
 const GemmKernels<float>* pair_kernels() {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
   static constexpr GemmKernels<float> kernels = {
       kRows, kVectors * kLanes<float>, &pack_pairs, &multiply<float, Terms::Pairs>, nullptr, true};
-  static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return fast ? &kernels : nullptr;
+  return has_fast_pairs() ? &kernels : nullptr;
 #else
   return nullptr;
 #endif

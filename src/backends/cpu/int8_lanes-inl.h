@@ -73,19 +73,6 @@ HWY_INLINE __m256i quad_sums(__m256i pairs, int factor) {
 }
 #endif
 
-// Memory that will be read soon, asked for kTimes times, kApart bytes apart: while too much is on
-// its way, processors forget what they are asked for.
-template <int kTimes, int64_t kApart>
-struct AheadAgain {
-  const std::byte* next;
-  HWY_INLINE void fetch(int64_t lines) {
-    for (int64_t i = 0; i < lines; ++i, next += 64)
-      for (int64_t time = kTimes - 1; time >= 0; --time) prefetch_far(next + time * kApart);
-  }
-};
-using PackedAhead = AheadAgain<2, 4096>;
-using ScalesAhead = AheadAgain<2, 1024>;
-
 // Keeps the compiler from loading again what it could read from a register.
 HWY_INLINE void keep_loaded([[maybe_unused]] VU8& bytes) {
 #if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32

@@ -198,6 +198,20 @@ struct Ahead {
   }
 };
 
+// The same, asked for kTimes times, kApart bytes apart: while too much is on its way, processors
+// forget what they are asked for.
+template <int kTimes, int64_t kApart>
+struct AheadAgain {
+  const std::byte* next;
+  HWY_INLINE void fetch(int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i, next += 64)
+      for (int64_t time = kTimes - 1; time >= 0; --time) prefetch_far(next + time * kApart);
+  }
+};
+// Rows of quantized matrices, and their scales.
+using PackedAhead = AheadAgain<2, 4096>;
+using ScalesAhead = AheadAgain<2, 1024>;
+
 // e^x for x <= 88; 0 below -87.3 (no subnormal results), NaN for NaN. Near 0 to about 1 ulp, which
 // by tables grows by another for every 43 that x lies below.
 HWY_INLINE VF32 exp_negative(F32 d, VF32 x) {

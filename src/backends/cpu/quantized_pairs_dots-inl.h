@@ -152,21 +152,10 @@ HWY_INLINE void load_line(const PairRows<R>& rows, int64_t line, int64_t lanes,
   }
 }
 
-// The next tile's lines, asked for twice, 4096 bytes apart: while too much is on its way,
-// processors forget what they are asked for.
-template <int64_t kBytes>
-HWY_INLINE void fetch_twice(Ahead& ahead) {
-  for (int64_t i = 0; i < kBytes; i += 64) {
-    prefetch_far(ahead.next + 4096 + i);
-    prefetch_far(ahead.next + i);
-  }
-  ahead.next += kBytes;
-}
-
 // Up to 16 groups of R rows from group g0 on; kLaneGroup: lanes of a group.
 template <int kBits, int kLaneGroup, int R, int M>
 HWY_INLINE void add_groups(const PairRows<R>& rows, Dtype dtype, int64_t g0, int64_t groups,
-                           const float* const* x_sums, const uint16_t* const* x, Ahead& ahead,
+                           const float* const* x_sums, const uint16_t* const* x, PackedAhead& ahead,
                            VF32 (&total)[R][M]) {
   using L = Line<kBits>;
   const F32 d;
@@ -193,7 +182,9 @@ HWY_INLINE void add_groups(const PairRows<R>& rows, Dtype dtype, int64_t g0, int
       for (int i = 0; i < L::kParts; ++i)
         parts[m][i] = hn::BitCast(
             d, hn::LoadU(hn::ScalableTag<uint16_t>(), x[m] + line * L::kElements + i * 32));
-    fetch_twice<R * kLineBytes<kBits>>(ahead);
+    constexpr int64_t kBytes = R * kLineBytes<kBits>, kLines = (kBytes + 63) / 64;
+    ahead.fetch(kLines);
+    ahead.next -= kLines * 64 - kBytes;
     __m512i words[R];
     load_line<kBits>(rows, line, std::min<int64_t>(16, lanes - lane), words);
     VF32 sum[R][M];
@@ -225,7 +216,8 @@ void dots_of(const PairFormat& f, const QuantizedMatrix& w, int64_t first, int c
   const float* sums[M];
   const uint16_t* words[M];
   for (int m = 0; m < M; ++m) sums[m] = f.sums(x[m]), words[m] = f.words(x[m]);
-  Ahead ahead{next.packed()}, scales_ahead{next.scales()}, biases_ahead{next.biases()};
+  PackedAhead ahead{next.packed()};
+  ScalesAhead scales_ahead{next.scales()}, biases_ahead{next.biases()};
   const int64_t scale_lines = R * 16 * size_of(w.scales_dtype) / 64;
   for (int r0 = 0; r0 < kInt8Rows; r0 += R) {
     const PairRows<R> rows(w, first + std::min(r0, count - 1), std::max(1, count - r0));
