@@ -65,8 +65,8 @@ class Mica : public lm::Subject {
   std::vector<int32_t> ids(int count) { return lm::random_ids(count, model_->info().vocabulary); }
 
   double ceiling(const std::string& what) {
-    if (what == "int8") return mica::int8_ceiling();
-    if (what == "float32") return mica::float32_ceiling();
+    if (what == "int8") return mica::arithmetic_ceiling(mica::Arithmetic::Int8);
+    if (what == "float32") return mica::arithmetic_ceiling(mica::Arithmetic::Float32);
     if (what != "read") throw std::runtime_error("unknown ceiling " + what);
     if (!reader_) reader_.emplace();
     return std::max({reader_->read(), reader_->read(), reader_->read()});
