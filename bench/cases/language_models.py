@@ -1,5 +1,5 @@
 """Language models with random weights in real shapes against llama.cpp: the same weights as GGUF, at
-equal bits per weight (4.5: Q4_0, Q4_K, affine groups of 64; 5.0: groups of 32; 8.5: Q8_0, 8-bit).
+equal bits per weight (4.5: Q4_0, Q4_K, affine groups of 64; 5.0: groups of 32; 6.5: Q6_K, 6 bits; 8.5: Q8_0, 8 bits).
 
 A call is a token of one sequence, a prompt, or a process up to its first token. `Q4_0` and the like are
 llama.cpp with that type; flash attention on or off, whichever is faster, counts."""
@@ -40,7 +40,7 @@ def decode(name, model, peers, best, share, **more):
 
 
 def prefill(name, model, peers, best, share, ceiling):
-    tolerance = {4: REQUANTIZED, 8: ROUNDED}.get(model.get("bits"), EXACT)
+    tolerance = {4: REQUANTIZED, 6: ROUNDED, 8: ROUNDED}.get(model.get("bits"), EXACT)
     return case(f"prefill-512/{name}", model, peers, {"best": best, "ceiling": share}, ceiling, tolerance,
                 task="prefill", prompt=512)
 
@@ -70,6 +70,13 @@ def exact():
         yield replace(made, goals={"best": 1.0}, commands={**made.commands, **words})
 
 
+def six_bits():
+    """Products that are exact in Mica, beside llama.cpp's, which round activations."""
+    model = dict(**LLAMA_1B, bits=6)
+    yield replace(decode("1b-6bit", model, ("Q6_K",), 1.0, None, tolerance=ROUNDED), goals={})
+    yield replace(prefill("1b-6bit", model, ("Q6_K",), 1.0, None, "bf16"), goals={})
+
+
 def batch():
     quiet = case("decode/1b-4bit-batch8", dict(**LLAMA_1B, bits=4, group=64), ("Q4_0", "Q4_K"), {},
                  "int8", REQUANTIZED, batch=8, tokens=3)
@@ -91,6 +98,7 @@ def first():
 CASES = [
     *four_bits(),
     *exact(),
+    *six_bits(),
     decode("1b-8bit", dict(**LLAMA_1B, bits=8), ("Q8_0",), 1.5, 0.90, tolerance=ROUNDED),
     decode("1b-bfloat16", LLAMA_1B, ("BF16",), 1.2, 0.90),
     batch(),

@@ -1,7 +1,7 @@
 """Writes a checkpoint as a GGUF file that llama.cpp runs: the same network, its matrices in one of
 ggml's types (pure: all of them in that type; Q4_K_M is llama.cpp's own mixture).
 
-    python -m lm.gguf_file FOLDER FILE.gguf Q4_0|Q4_K|Q4_K_M|Q8_0|BF16|F16|F32
+    python -m lm.gguf_file FOLDER FILE.gguf Q4_0|Q4_K|Q4_K_M|Q6_K|Q8_0|BF16|F16|F32
 
 Architectures: llama (also Mixtral's experts) and qwen3. There is no vocabulary: ids in, logits out.
 Facts of the format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -148,8 +148,12 @@ def quantize_mixed(source, path, name):
     os.replace(temporary, path)
 
 
+# Types that llama.cpp makes itself.
+MIXED = ("Q4_K_M", "Q6_K")
+
+
 def write_gguf(folder, path, kind):
-    if kind != "Q4_K_M":
+    if kind not in MIXED:
         GgufFile(folder, path, kind).write()
         return
     wide = f"{path}.bf16"
