@@ -271,6 +271,27 @@ TEST_P(GemmTest, FewColumnsOfManyRows) {
                             Matrix(515, n, Dtype::F32, Lie::Rows, 9), Dtype::F32);
 }
 
+TEST_P(GemmTest, TheLargestWorkspaceServesFewerRows) {
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16})
+    for (bool in_rows : {false, true}) {
+      const auto of = [&](int64_t rows) {
+        return Gemm<float>{.m = rows,
+                           .n = 96,
+                           .k = 1536,
+                           .left = {.dtype = dtype, .vector_stride = 1536},
+                           .right = {.dtype = dtype,
+                                     .vector_stride = in_rows ? 1 : 1536,
+                                     .inner_stride = in_rows ? 96 : 1},
+                           .out = {.dtype = dtype, .row_stride = 96}};
+      };
+      for (int64_t rows : {20, 40, 1060, 2300})
+        for (int64_t some : {1, 16, 17, 32, 33, 600, 1050, 1051, 2200}) {
+          const int64_t fewer = std::min(some, rows);
+          EXPECT_LE(of(fewer).workspace(), of(rows).largest_workspace()) << fewer << " of " << rows;
+        }
+    }
+}
+
 TEST_P(GemmTest, NothingToDo) {
   expect_product<float>(Matrix(3, 0, Dtype::F32, Lie::Rows, 1),
                         Matrix(0, 4, Dtype::F32, Lie::Rows, 2), Dtype::F32);

@@ -133,6 +133,30 @@ TEST_P(QuantizedTest, SameBitsOnAnyNumberOfThreadsAndInAnyBatch) {
   pool.set_threads(before);
 }
 
+TEST_P(QuantizedTest, TheLargestWorkspaceServesFewerRows) {
+  for (int bits : {3, 4})
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16})
+      for (bool int8 : {false, true}) {
+        if (int8 && bits != 4) continue;
+        const Quantized w(48, 1536, 64, bits, Dtype::BF16, 7);
+        const auto of = [&](int64_t rows) {
+          return QuantizedGemm<float>{.m = rows,
+                                      .n = w.rows,
+                                      .k = w.columns,
+                                      .left = {.dtype = dtype, .vector_stride = w.columns},
+                                      .matrix = w.view,
+                                      .int8 = int8,
+                                      .out = {.dtype = dtype, .row_stride = w.rows}};
+        };
+        for (int64_t rows : {20, 40, 1060, 2300})
+          for (int64_t some : {1, 16, 17, 24, 25, 600, 1050, 1051, 2200}) {
+            const int64_t fewer = std::min(some, rows);
+            EXPECT_LE(of(fewer).workspace(), of(rows).largest_workspace())
+                << fewer << " of " << rows << ", " << bits << " bits";
+          }
+      }
+}
+
 // x as the product takes it: a step times integers of eight bits, per group.
 std::vector<float> rounded(const std::vector<float>& x, int group) {
   std::vector<float> out(x.size());

@@ -459,7 +459,7 @@ size_t Gemm<T>::workspace() const {
 template <class T>
 size_t Gemm<T>::largest_workspace() const {
   size_t bytes = 0;
-  for (int64_t rows : {m, kMaxDots, kStreamedRows}) {
+  for (int64_t rows : {m, kMaxDots, kStreamedRows, kMaxGemmRows}) {
     Gemm<T> fewer = *this;
     fewer.m = std::min(m, rows);
     bytes = std::max(bytes, fewer.workspace());

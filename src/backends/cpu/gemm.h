@@ -22,6 +22,8 @@
 namespace mica::cpu {
 
 inline constexpr int64_t kGemmDepth = 1024;
+// Rows that are packed at a time, at most.
+inline constexpr int64_t kMaxGemmRows = 1050;
 
 // One side of a product: vectors along k (the rows of the left operand, the columns of the right).
 struct GemmOperand {

@@ -8,9 +8,9 @@
 
 namespace mica::cpu {
 
-// Rows and columns that are packed at a time: the panels of both sides then fit the last-level
-// cache, a task's share of them the second-level one.
-inline constexpr int64_t kMaxRows = 1050, kMaxColumns = 2048;
+// Columns that are packed at a time: the panels of both sides then fit the last-level cache, a
+// task's share of them the second-level one.
+inline constexpr int64_t kMaxColumns = 2048;
 // A left block that stays in the second-level cache beside one panel of the right operand.
 inline constexpr int64_t kFusedBytes = 640 << 10;
 // Bytes of the largest panel of the right operand: 32 floats or 16 doubles wide.
@@ -90,7 +90,7 @@ struct Blocks {
     right_in_place = is_right_in_place(g, kernels.columns);
     streamed = is_streamed(g) && !right_in_place;
     left_in_place = left_in_place && !streamed;
-    row_blocks = ceil_div(g.m, kMaxRows);
+    row_blocks = ceil_div(g.m, kMaxGemmRows);
     column_blocks = ceil_div(g.n, streamed ? 8 * kMaxColumns : kMaxColumns);
     // Whole groups of quantized matrices.
     const int64_t unit = g.group > 0 ? g.group : 128;

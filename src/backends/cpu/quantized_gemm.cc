@@ -164,9 +164,13 @@ size_t QuantizedGemm<T>::workspace() const {
 
 template <class T>
 size_t QuantizedGemm<T>::largest_workspace() const {
-  QuantizedGemm<T> few = *this;
-  few.m = std::min(m, kMaxDots);
-  return std::max(few.workspace(), workspace());
+  size_t bytes = 0;
+  for (int64_t rows : {m, kMaxDots, kMaxGemmRows}) {
+    QuantizedGemm<T> fewer = *this;
+    fewer.m = std::min(m, rows);
+    bytes = std::max(bytes, fewer.workspace());
+  }
+  return bytes;
 }
 
 template <class T>
